@@ -1,0 +1,105 @@
+"""The vocabulary of policies: prompts in, completions with token log-probabilities out.
+
+A policy knows token ids and prompts; it knows nothing of tasks, correctness or time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from vegtts_core.scaffolds.types import Prompt
+
+
+class StopReason(StrEnum):
+    """Why a completion ended."""
+
+    EOS = "eos"
+    """The model wrote its end-of-sequence token (counted among the tokens)."""
+    STOP_STRING = "stop_string"
+    """One of the prompt's stop strings appeared (its tokens are counted, its text is cut off)."""
+    LENGTH = "length"
+    """``max_new_tokens`` were written."""
+
+
+@dataclass(frozen=True)
+class SamplingParameters:
+    """How tokens are drawn: plain temperature sampling; temperature 0 is greedy."""
+
+    temperature: float = 0.25
+    max_new_tokens: int = 1024
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the policy wrote.
+
+    ``logprobs[t]`` is log p(token t | prompt, earlier tokens) in nats under the untempered model;
+    ``sampling_logprobs[t]`` the same under the distribution that the token was drawn from (the tempered one).
+    Both have one entry per entry of ``token_ids``.
+    """
+
+    token_ids: tuple[int, ...]
+    text: str
+    stop_reason: StopReason
+    logprobs: tuple[float, ...]
+    sampling_logprobs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class CompletionScore:
+    """Log-probabilities (nats) of given completion tokens, untempered and at a sampling temperature."""
+
+    logprobs: tuple[float, ...]
+    sampling_logprobs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PolicyIdentity:
+    """What wrote the completions: for the run's manifest."""
+
+    name: str
+    weights_sha256: str
+    adapter_sha256: str | None
+    dtype: str
+    device: str
+    versions: dict[str, str]
+
+
+Progress = Callable[[int, int], None]
+"""(tokens written so far, sequences still running)"""
+
+
+class Policy(Protocol):
+    """A language model that writes and scores completions."""
+
+    @property
+    def identity(self) -> PolicyIdentity:
+        """Name, hashes and versions."""
+        ...
+
+    def prompt_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Number of tokens of each rendered prompt."""
+        ...
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        k: int,
+        sampling: SamplingParameters,
+        seed: int,
+        progress: Progress | None = None,
+    ) -> list[list[Completion]]:
+        """``k`` completions for each prompt; the same arguments give the same result on one device."""
+        ...
+
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[Sequence[Sequence[int]]],
+        temperature: float = 1.0,
+    ) -> list[list[CompletionScore]]:
+        """Teacher-forced log-probabilities of ``completions[i][j]`` (token ids) after ``prompts[i]``."""
+        ...
