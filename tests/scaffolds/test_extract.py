@@ -30,7 +30,7 @@ def body_of(completion: str) -> str:
         "```python\ndef forward(self, A, B):\n    return A @ B\n```",
         "```\n    def forward(self, A, B):\n        return A @ B\n```",
         "Some words\n```python\nimport torch\nclass ModelNew(nn.Module):\n    def __init__(self):\n        pass\n\n"
-        "    def forward(self, A: torch.Tensor, B) -> torch.Tensor:\n        '''Multiply.'''\n        return A @ B\n```",
+        "    def forward(self, A: torch.Tensor, B) -> torch.Tensor:\n        'Multiply.'\n        return A @ B\n```",
         "class ModelNew(nn.Module):\n    def forward(self, A, B):\n        return A @ B\n\nThat is all, folks!",
         "    '''Multiplies.'''\n    return A @ B",
         "\treturn A @ B",

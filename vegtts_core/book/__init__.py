@@ -1,0 +1,4 @@
+"""Figures, tables, boxes and the machinery that executes the chapters and builds the book from them.
+
+It knows how things are shown; it measures nothing and computes no statistics.
+"""

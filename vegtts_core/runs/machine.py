@@ -80,3 +80,11 @@ def device(name: str) -> dict[str, Any]:
         except (OSError, subprocess.SubprocessError):
             facts["driver"] = None
     return facts
+
+
+def _driver() -> str | None:
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

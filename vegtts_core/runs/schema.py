@@ -12,8 +12,9 @@ FLOATS = pa.list_(pa.float64())
 #: Columns that identify a rollout. ``sample`` counts 0..k-1 within (task, seed, step).
 KEY = ("task", "seed", "step", "sample")
 
-#: Columns that depend on the clock: they differ between two runs of the same parameters.
-CLOCK = (
+#: Columns that depend on the clock or on secret inputs: they differ between two runs of the same parameters.
+MEASURED = (
+    "max_error",
     "published_speedup",
     "published_reference_seconds",
     "published_candidate_seconds",
@@ -53,24 +54,16 @@ SAMPLES = pa.schema(
         pa.field("published_reference_seconds", FLOATS, metadata={"doc": "timed calls of the reference"}),
         pa.field("published_candidate_seconds", FLOATS, metadata={"doc": "timed calls of the candidate"}),
         pa.field("sound_correct", pa.bool_(), metadata={"doc": "correct under the sound protocol"}),
-        pa.field(
-            "sound_speedup", pa.float64(), metadata={"doc": "geometric mean of paired ratios; null if not correct"}
-        ),
+        pa.field("sound_speedup", pa.float64(), metadata={"doc": "from paired ratios; null if not correct"}),
         pa.field("sound_speedup_low", pa.float64(), metadata={"doc": "lower bound of the 95% interval"}),
         pa.field("sound_speedup_high", pa.float64(), metadata={"doc": "upper bound of the 95% interval"}),
-        pa.field(
-            "sound_decision", pa.string(), metadata={"doc": "faster | slower | same | undecided; null if not correct"}
-        ),
-        pa.field(
-            "sound_reference_seconds", FLOATS, metadata={"doc": "timed calls of the reference, paired by position"}
-        ),
-        pa.field(
-            "sound_candidate_seconds", FLOATS, metadata={"doc": "timed calls of the candidate, paired by position"}
-        ),
+        pa.field("sound_decision", pa.string(), metadata={"doc": "faster | slower | same | undecided"}),
+        pa.field("sound_reference_seconds", FLOATS, metadata={"doc": "reference calls, paired by position"}),
+        pa.field("sound_candidate_seconds", FLOATS, metadata={"doc": "candidate calls, paired by position"}),
         pa.field(
             "max_error",
             pa.float64(),
-            metadata={"doc": "largest scaled error against float64 / budget; null if unknown"},
+            metadata={"doc": "largest scaled error against float64 / budget"},
         ),
         pa.field("reward", pa.float64(), metadata={"doc": "speedup under the run's protocol if correct, else 0"}),
         pa.field("evaluation_seconds", pa.float64(), metadata={"doc": "wall time of this candidate's evaluation"}),

@@ -58,7 +58,7 @@ def fingerprint(kind: str, parameters: Mapping[str, Any]) -> str:
 
 
 def load_run(folder: Path) -> Run:
-    """A complete run, its files checked against the manifest. Raises UserError if it is missing, unfinished or altered."""
+    """A complete run, checked against its manifest. Raises UserError if it is missing, unfinished or altered."""
     manifest_path = folder / "manifest.json"
     if not manifest_path.is_file():
         raise UserError(f"There is no run in {folder.name}: its manifest.json is missing; record or run it first.")

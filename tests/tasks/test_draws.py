@@ -1,0 +1,155 @@
+"""What is drawn: the benchmark's inputs bit for bit, and wider inputs that stay inside their domains."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vegtts_core.tasks import AnswerKind, Domain, build_reference, draw_inputs, exec_module, get_task, load_tasks
+from vegtts_core.tasks import domains as d
+
+IDS = range(1, 101)
+SMALL = (12, 14, 23, 43, 55, 81, 87, 90, 93, 95, 98, 97)
+"""A sample over all families whose tensors are small."""
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _doubled(inputs: list) -> list:
+    return [x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs]
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_wide_inputs_give_finite_answers_in_both_precisions(id):
+    task = get_task(id)
+    inputs = draw_inputs(task, seed=id, wide=True)
+    for spec, value in zip(task.inputs, inputs, strict=True):
+        if spec.shape is None:
+            assert isinstance(value, float) and value != 0
+            continue
+        assert (tuple(value.shape), value.dtype) == (spec.shape, spec.dtype)
+        assert not value.is_floating_point() or bool(torch.isfinite(value).all())
+    with torch.no_grad():
+        answer = build_reference(task, seed=id, wide_weights=True)(*inputs)
+        exact = build_reference(task, seed=id, wide_weights=True).double()(*_doubled(inputs))
+    if task.contract.answer is AnswerKind.VALUES:
+        assert exact.dtype == torch.float64 and bool(torch.isfinite(answer).all())
+        # The CPU's own fp32 Frobenius norm of 7 million numbers is off by up to 4e-4: the reference, not the draw.
+        assert float((answer - exact).abs().max() / exact.abs().max()) < (2e-3 if id == 37 else 3e-5)
+    else:
+        assert answer.dtype == torch.int64
+        x, dim = inputs[0], task.contract.dim
+        extreme = x.amax(dim) if task.contract.answer is AnswerKind.INDEX_OF_MAXIMUM else x.amin(dim)
+        assert torch.equal(x.gather(dim, answer.unsqueeze(dim)).squeeze(dim), extreme)
+
+
+@pytest.mark.parametrize("id", [*SMALL, 5, 13, 94, 99, 100])
+def test_benchmark_draws_are_what_get_inputs_returns(id):
+    task = get_task(id)
+    torch.manual_seed(7)
+    expected = exec_module(task.source)["get_inputs"]()
+    before = torch.get_rng_state()
+    drawn = draw_inputs(task, seed=7, wide=False)
+    assert torch.equal(before, torch.get_rng_state())
+    for one, other in zip(drawn, expected, strict=True):
+        assert torch.equal(one, other) if isinstance(other, torch.Tensor) else one == other
+
+
+@pytest.mark.parametrize("id", SMALL)
+def test_draws_and_weights_follow_the_seed(id):
+    task = get_task(id)
+    first, again, other = (draw_inputs(task, seed, wide=True) for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    state, same = (build_reference(task, 3, wide_weights=True).state_dict() for _ in range(2))
+    assert all(torch.equal(state[name], same[name]) for name in state)
+
+
+def test_the_scalar_of_task_5_changes_only_in_wide_draws():
+    task = get_task(5)
+    assert {draw_inputs(task, seed, wide=False)[1] for seed in range(2)} == {3.14}
+    assert len({draw_inputs(task, seed, wide=True)[1] for seed in range(3)}) == 3
+
+
+def test_wide_weights_leave_nothing_constant():
+    for id in (33, 35, 40):
+        plain, wide = (build_reference(get_task(id), 0, wide_weights=flag) for flag in (False, True))
+        assert plain.training and wide.training
+        for name, parameter in plain.named_parameters():
+            assert len(parameter.unique()) == 1
+            assert len(wide.get_parameter(name).unique()) > 1
+    bn = build_reference(get_task(33), 0, wide_weights=True).bn
+    assert float(bn.running_var.min()) > 0 and len(bn.running_mean.unique()) > 1
+
+
+def test_batch_norm_answers_with_the_batchs_statistics():
+    task = get_task(33)
+    (x,) = draw_inputs(task, 0, wide=True)
+    model = build_reference(task, 0, wide_weights=True)
+    with torch.no_grad():
+        first, second = model(x), model(x)
+    assert torch.equal(first, second)
+    assert int(model.bn.num_batches_tracked) == 2
+
+
+def _over_seeds(domain: Domain, shape: tuple[int, ...], seeds: int = 24) -> list[torch.Tensor]:
+    return [domain.sample(shape, _generator(seed)) for seed in range(seeds)]
+
+
+def test_maps_see_every_threshold():
+    x = d.finite_floats().sample((512, 512), _generator(0))
+    for value in (0.0, 3.0, -3.0, 6.0, 20.0, -1.0, 1e30, -1e30):
+        assert bool((x == value).any())
+    assert (x.abs() > 20).float().mean() > 0.02 and (x < 0).float().mean() > 0.4
+    assert float(d.finite_floats(1e12).sample((512, 512), _generator(0)).abs().max()) <= 1e12
+
+
+def test_signed_draws_reach_far_corners():
+    draws = _over_seeds(d.signed(), (64, 64))
+    assert any(bool((x < 0).all()) for x in draws)
+    assert any((x == 0).float().mean() > 0.3 for x in draws)
+    assert any(x.abs().amax(1).max() > 100 * x.abs().amax(1).min() for x in draws)
+    assert max(float(x.abs().max()) for x in draws) <= 100
+    assert any(bool((x == x.round()).all()) for x in _over_seeds(d.SIGNED_WITH_TIES, (64, 64)))
+
+
+def test_structured_matrices_have_their_structure():
+    for x in _over_seeds(d.triangular(d.signed(), upper=True), (33, 33), 6):
+        assert torch.equal(x, x.triu())
+    for x in _over_seeds(d.triangular(d.UNIT_INTERVAL, upper=False), (33, 33), 3):
+        assert torch.equal(x, x.tril())
+    for x in _over_seeds(d.symmetric(d.signed()), (33, 33), 6):
+        assert torch.equal(x, x.T)
+
+
+def test_probabilities_masks_classes_and_signs():
+    for x in _over_seeds(d.POSITIVE_ROWS_SUMMING_TO_ONE, (64, 4096), 6):
+        assert float(x.min()) > 0
+        assert torch.allclose(x.sum(-1), torch.ones(64), atol=1e-5)
+    densities = d.ANY_MASK.sample((200, 500), _generator(0)).float().mean(1)
+    assert float(densities.min()) == 0 and float(densities.max()) == 1
+    classes = d.any_class_indices(4096).sample((1024,), _generator(0))
+    assert int(classes.min()) == 0 and int(classes.max()) == 4095
+    for x in _over_seeds(d.ANY_SIGNS, (1000,), 6):
+        assert set(x.unique().tolist()) == {-1.0, 1.0}
+
+
+def test_running_products_stay_finite_and_away_from_zero():
+    for x in _over_seeds(d.factors_near_one(1), (64, 2048), 4):
+        products = x.cumprod(1)
+        assert bool(torch.isfinite(products).all())
+        alive = products[(x != 0).all(1)]
+        assert len(alive) > 32 and float(alive[:, -1].abs().min()) > 1e-3
+        assert bool((x < 0).any()) and bool((x == 0).any())
+
+
+def test_every_contract_says_something_of_its_own():
+    tasks = load_tasks("level1")
+    for task in tasks:
+        statement = task.contract.statement
+        assert statement.startswith("The benchmark draws") and statement.endswith(".") and "  " not in statement
+        assert set(task.forward_arguments) <= set(task.contract.sensitive_to)
+        assert all(spec.domain is not None and spec.benchmark is not None for spec in task.inputs)
+    assert {task.id for task in tasks if task.contract.answer is not AnswerKind.VALUES} == {51, 52}

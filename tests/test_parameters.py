@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from vegtts_core.errors import UserError
+from vegtts_core.project import find_project_root
+from vegtts_core.search import BestOfNParameters
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (find_project_root() / "params").glob("*.yaml")))
+def test_every_parameter_file_is_valid(name: str) -> None:
+    assert BestOfNParameters.read("best_of_n", name).temperature == 0.25
+
+
+def test_paper_yaml_is_appendix_a() -> None:
+    paper = BestOfNParameters.read("best_of_n", "paper")
+    assert (paper.k, paper.max_new_tokens, paper.policy) == (64, 1024, "openai/gpt-oss-120b")
+
+
+def test_overrides_replace_and_none_leaves_alone() -> None:
+    chosen = BestOfNParameters.read("best_of_n", "cpu", {"seeds": [45], "k": None})
+    assert chosen.seeds == (45,)
+    assert chosen.k == BestOfNParameters.read("best_of_n", "cpu").k
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"temprature": 0.3}, "Unknown parameter temprature"),
+        ({"k": "many"}, "Parameter k is 'many'"),
+        ({"k": 0}, "Parameter k is 0"),
+        ({"seeds": [1, 1]}, "seed is named twice"),
+        ({"evaluator": {"sound": {"max_pear": 3}}}, r"Unknown parameter evaluator\.sound\.max_pear"),
+    ],
+)
+def test_wrong_parameters_are_refused_by_name(overrides: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        BestOfNParameters.read("best_of_n", "cpu", overrides)
+
+
+def test_wrong_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="choose from"):
+        BestOfNParameters.read("best_of_n", "nonsense")
+    with pytest.raises(UserError, match="cannot be read"):
+        BestOfNParameters.read("best_of_n", tmp_path / "absent.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1\n")
+    with pytest.raises(UserError, match="not valid YAML"):
+        BestOfNParameters.read("best_of_n", broken)

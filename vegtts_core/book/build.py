@@ -1,0 +1,125 @@
+"""Builds the book: ``python -m vegtts_core.book.build --source recorded`` gives ``book/_build/html``.
+
+``book/`` is copied to ``book/_build/staging``, the chapters are executed into that copy, and Jupyter Book renders it
+without executing anything; every warning is an error. The committed chapters in ``book/chapters/`` change only with
+``--commit``. It knows nothing of what the chapters say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from vegtts_core.book import notebooks, web
+from vegtts_core.book.runner import ChapterError, execute
+from vegtts_core.errors import UserError
+from vegtts_core.project import find_project_root
+
+SOURCES = ("recorded", "live")
+
+
+def chapters_of(toc: Path) -> list[str]:
+    """The chapters' stems, in the order of the table of contents."""
+    contents = yaml.safe_load(toc.read_text(encoding="utf-8"))
+
+    def files(node: object) -> list[str]:
+        if isinstance(node, list):
+            return [name for item in node for name in files(item)]
+        if isinstance(node, dict):
+            own = [node[key] for key in ("root", "file") if key in node]
+            return own + [name for key in ("chapters", "sections", "parts") for name in files(node.get(key, []))]
+        return []
+
+    return [name.removeprefix("chapters/") for name in files(contents) if name.startswith("chapters/")]
+
+
+def stage(root: Path) -> Path:
+    """A fresh copy of ``book/``, without its builds, in ``book/_build/staging``."""
+    staging = root / "book" / "_build" / "staging"
+    shutil.rmtree(staging, ignore_errors=True)
+    shutil.copytree(root / "book", staging, ignore=shutil.ignore_patterns("_build", "README.md"))
+    (staging / "chapters").mkdir(exist_ok=True)
+    return staging
+
+
+def execute_chapters(root: Path, staging: Path, source: str, params: str, sources: Path) -> list[str]:
+    """Execute every chapter of the table of contents that has a notebook in ``sources``; returns their stems."""
+    done = []
+    for name in chapters_of(staging / "_toc.yml"):
+        chapter = sources / f"{name}.ipynb"
+        if chapter.is_file():
+            notebook = execute(chapter, {"source": source, "params": params}, root)
+            notebooks.write(notebook, staging / "chapters" / chapter.name)
+            done.append(name)
+        elif not (staging / "chapters" / f"{name}.ipynb").is_file():
+            raise UserError(f"book/_toc.yml names chapters/{name}, but {sources} has no {name}.ipynb: add it.")
+    return done
+
+
+def render(root: Path, staging: Path) -> Path:
+    """Let Jupyter Book make HTML of the staged book; returns the folder. Raises ``UserError`` if anything is amiss."""
+    web.write_script(staging / "_static")
+    build = root / "book" / "_build"
+    for stale in ("html", ".doctrees"):
+        shutil.rmtree(build / stale, ignore_errors=True)
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter_book.cli.main",
+        "build",
+        str(staging),
+        "--path-output",
+        str(root / "book"),
+    ]
+    finished = subprocess.run([*command, "-W", "-n", "--keep-going"], check=False)
+    if finished.returncode != 0:
+        raise UserError("Jupyter Book reported the problems above: mend them, since each warning is an error here.")
+    return build / "html"
+
+
+def build_book(root: Path, source: str, params: str, sources: Path, commit: bool = False) -> Path:
+    """Stage, execute, render; with ``commit`` the executed chapters replace those in ``book/chapters/``.
+
+    Returns the folder of the HTML.
+    """
+    staging = stage(root)
+    done = execute_chapters(root, staging, source, params, sources)
+    html = render(root, staging)
+    if commit:
+        for name in done:
+            notebook = (staging / "chapters" / f"{name}.ipynb").read_bytes()
+            (root / "book" / "chapters" / f"{name}.ipynb").write_bytes(notebook)
+    return html
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m vegtts_core.book.build", description=__doc__)
+    parser.add_argument("--source", choices=SOURCES, default="recorded", help="parameter of every chapter")
+    parser.add_argument("--params", default="cpu", help="parameter of every chapter: a file in params/, by its stem")
+    parser.add_argument("--chapters-from", type=Path, help="folder of the chapters' sources (default: chapters/)")
+    parser.add_argument("--commit", action="store_true", help="refresh book/chapters/ (from recorded runs only)")
+    options = parser.parse_args(arguments)
+    started = time.monotonic()
+    try:
+        if options.commit and options.source != "recorded":
+            raise UserError("A live build never replaces the committed chapters: use --commit with --source recorded.")
+        root = find_project_root()
+        sources = options.chapters_from or root / "chapters"
+        html = build_book(root, options.source, options.params, sources, options.commit)
+    except (UserError, ChapterError) as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    print(f"{html / 'index.html'} ({time.monotonic() - started:.0f} s)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Numbers in sentences: how they are written, and how a notebook hands them to its prose.
+
+It knows nothing of where a number comes from.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+Format = str | Callable[[Any], str]
+"""A format spec (``.1%``), a template (``{:.2f}×``) or a function."""
+
+MISSING = "–"
+
+
+def number(value: Any, fmt: Format = "") -> str:
+    """``value`` as the book writes it: NaN and None are a dash, minus is a minus.
+
+    An estimate (anything with ``estimate``, ``low``, ``high``: ``vegtts_core.statistics.Interval``) brings its bounds.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return MISSING
+    if all(hasattr(value, name) for name in ("estimate", "low", "high")):
+        return interval(value.estimate, value.low, value.high, fmt)
+    if isinstance(value, str) and not callable(fmt):
+        return value
+    if callable(fmt):
+        return fmt(value)
+    text = fmt.format(value) if "{" in fmt else format(value, fmt)
+    return re.sub(r"^-(?=[\d.])", "−", text)
+
+
+def interval(value: float, low: float, high: float, fmt: Format = ".2f") -> str:
+    """``0.53 [0.41, 0.66]``, or ``0.53 (no interval)`` where there are no bounds."""
+    if math.isnan(low) or math.isnan(high):
+        return f"{number(value, fmt)} (no interval)"
+    return f"{number(value, fmt)} [{number(low, fmt)}, {number(high, fmt)}]"
+
+
+def glue(name: str, value: Any, fmt: Format = "") -> str:
+    """Hand ``value`` to the prose of this chapter under ``name``, where ``{glue:text}`` picks it up; returns the text.
+
+    In JupyterLab, which does not know ``{glue:text}``, the name and the text are shown under the cell.
+    """
+    from IPython.display import display
+    from myst_nb import glue as hand_over
+
+    text = number(value, fmt)
+    hand_over(name, _Verbatim(text), display=False)
+    display({"text/plain": f"{name} = {text}"}, metadata={"vegtts": {"kind": "notebook-only"}}, raw=True)
+    return text
+
+
+class _Verbatim:
+    """Text whose representation has no quotation marks."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def plain(text: str) -> str:
+    """MyST ``text`` without its markup: roles, emphasis and dollar signs, for screen readers and terminals."""
+    text = re.sub(r"\{cite:?\w*\}`([^`]*)`", r"[\1]", text)
+    text = re.sub(r"\{[\w:]+\}`([^`<]*?)(?:\s*<[^>]*>)?`", r"\1", text)
+    return re.sub(r"[*`$]", "", text).strip()

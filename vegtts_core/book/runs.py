@@ -1,0 +1,55 @@
+"""The run behind a chapter: recorded or live, the same tables. It knows where runs lie, not what is in them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from vegtts_core.errors import UserError
+from vegtts_core.parameters import read_yaml
+from vegtts_core.project import recorded_folder
+from vegtts_core.runs import Run, load_run
+
+#: Set by the runner when it has a terminal: the kernel's stderr is passed on to it, so progress bars may move.
+TERMINAL = "VEGTTS_TERMINAL"
+
+
+def best_of_n_run(source: str, params: str | Path, seed: int | None = None, k: int | None = None) -> Run:
+    """The Best-of-N run that ``params`` (a file in ``params/`` or a path) names.
+
+    ``recorded``: read from ``data/runs/``, cut down to ``seed`` and to the first ``k`` samples where given (its compute
+    file still tells what the whole run cost). ``live``: made now, or read if it has been made before, with ``seed`` and
+    ``k`` in place of the file's. Raises UserError.
+    """
+    if source == "recorded":
+        name = (read_yaml(params).get("recorded") or {}).get("best_of_n")
+        if not name:
+            raise UserError(f"The parameters {params} name no recorded run: use source=live or other parameters.")
+        return _cut(load_run(recorded_folder() / name), seed, k)
+    if source == "live":
+        from vegtts_core.search import BestOfNParameters, best_of_n
+
+        given = {"seeds": None if seed is None else (seed,), "k": k}
+        parameters = BestOfNParameters.read("best_of_n", params, given)
+        terminal = True if os.environ.get(TERMINAL) else None
+        return best_of_n(parameters, console=Console(file=sys.stderr, force_jupyter=False, force_terminal=terminal))
+    raise UserError(f"source is {source!r}: it must be recorded or live.")
+
+
+def _cut(run: Run, seed: int | None, k: int | None) -> Run:
+    samples = run.samples
+    if seed is not None:
+        seeds = sorted(int(value) for value in samples["seed"].unique())
+        if seed not in seeds:
+            raise UserError(f"The recorded run has no seed {seed}, only {seeds}: choose one of them or source=live.")
+        samples = samples[samples["seed"] == seed]
+    if k is not None:
+        most = int(samples["sample"].max()) + 1
+        if not 1 <= k <= most:
+            raise UserError(f"The recorded run has {most} samples per group, not {k}: choose fewer or source=live.")
+        samples = samples[samples["sample"] < k]
+    return replace(run, samples=samples.reset_index(drop=True))

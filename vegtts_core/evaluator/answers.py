@@ -1,0 +1,230 @@
+"""The answer key: draws with their expected outputs, and how far a candidate's output is from them.
+
+The expected output of a draw is the reference's in float64, rounded once to the output's dtype. An element's *scaled
+error* is |y - r| / (|r| + s), where s is the size that rounding errors of an honest float32 computation have there:
+  - for elementwise tasks (family ``map``, output shaped like an input): the smaller of the element's own |x| and the
+    root mean square of the output, so that a draw that spans magnitudes is checked at every magnitude;
+  - otherwise the root mean square of the output's last dimension (an output row), or of the whole output where rows
+    are shorter than 16: errors of sums are of the size of what was summed, not of what is left of it.
+A draw's *budget* is the larger of ``error_factor`` times the scaled error of the reference's own float32 run and
+``error_floor`` times the dtype's epsilon. Reordered float32 arithmetic stays within it; a detour through float16,
+bfloat16 or TF32 does not.
+
+Where the float64 result is finite but beyond the output dtype, or the float32 reference overflows on the way, any
+answer is accepted; elsewhere NaN and infinities must be the reference's.
+
+Nothing here knows processes or clocks.
+"""
+
+from __future__ import annotations
+
+import copy
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from vegtts_core.errors import UserError
+from vegtts_core.evaluator.cores import threads
+from vegtts_core.evaluator.settings import EvaluatorSettings
+from vegtts_core.tasks import AnswerKind, Family, Task
+
+Inputs = Sequence[torch.Tensor | float]
+
+_SHORTEST_ROW = 16
+_CHUNK = 1 << 16  # elements compared at a time: stays in cache
+_SECRET = torch.Generator().manual_seed(secrets.randbits(63))  # not the caller's random state: that stays as it is
+
+
+@dataclass
+class Draw:
+    """Inputs, weights and what comes out. ``name`` says which distribution they are from.
+
+    ``expected`` has the output's dtype; ``scale`` is s of the module's text, by row, and the input that bounds it;
+    ``free`` marks elements where any answer is accepted (None if there are none).
+    ``base`` and ``changed`` are set where this draw is another one with a single argument replaced.
+    """
+
+    name: str
+    inputs: Inputs
+    weights: dict[str, torch.Tensor]
+    expected: torch.Tensor
+    scale: tuple[torch.Tensor, torch.Tensor | None]
+    free: torch.Tensor | None = None
+    budget: float = 0.0
+    base: Draw | None = None
+    changed: str = ""
+    moved: bool = field(default=False)
+    """Whether the expected output differs from ``base``'s by clearly more than rounding."""
+
+
+def weights_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors of a module's state dict (parameters and buffers), copied."""
+    return {
+        name: value.detach().clone() for name, value in module.state_dict().items() if isinstance(value, torch.Tensor)
+    }
+
+
+@torch.no_grad()
+def run_reference(task: Task, module: nn.Module, inputs: Inputs, count: int, double: bool = False) -> torch.Tensor:
+    """The reference's output in its own dtype, or in float64, computed by ``count`` threads.
+
+    The module's buffers are left as they were. Raises UserError if it does not run or returns no tensor.
+    """
+    module = copy.deepcopy(module)
+    if double:
+        module = module.double()
+        inputs = [x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs]
+    else:
+        inputs = [x.clone() if isinstance(x, torch.Tensor) else x for x in inputs]
+    try:
+        with threads(count):
+            output = module(*inputs)
+    except RuntimeError as error:
+        precision = "float64" if double else "its own precision"
+        raise UserError(f"The reference of {task.key} does not run in {precision}: {error}.") from error
+    if not isinstance(output, torch.Tensor):
+        raise UserError(f"The reference of {task.key} returns no single tensor: leave this task out.")
+    return output.detach().contiguous()
+
+
+def make_draw(
+    task: Task,
+    name: str,
+    module: nn.Module,
+    inputs: Inputs,
+    settings: EvaluatorSettings,
+    base: Draw | None = None,
+    changed: str = "",
+) -> Draw:
+    """A draw for the sound protocol: expected output in float64, and its budget."""
+    sound = settings.sound
+    own = run_reference(task, module, inputs, settings.threads)
+    weights = weights_of(module)
+    if task.contract.answer is not AnswerKind.VALUES or not own.is_floating_point():
+        moved = base is not None and not torch.equal(own, base.expected)
+        return Draw(name, inputs, weights, own, (torch.ones(1, 1), None), base=base, changed=changed, moved=moved)
+    exact = run_reference(task, module, inputs, settings.threads, double=True)
+    expected = exact.to(own.dtype)
+    free = torch.where(exact.isfinite(), ~(expected.isfinite() & own.isfinite()), ~_same(expected, own))
+    scale = _scale(task, inputs, expected)
+    draw = Draw(name, inputs, weights, expected, scale, free if bool(free.any()) else None, base=base, changed=changed)
+    epsilon = torch.finfo(own.dtype).eps
+    draw.budget = max(sound.error_factor * scaled_error(task, draw, own), sound.error_floor * epsilon)
+    if base is not None:
+        draw.moved = scaled_error(task, draw, base.expected) > 2 * sound.error_floor * epsilon
+    return draw
+
+
+def scaled_error(task: Task, draw: Draw, output: torch.Tensor) -> float:
+    """The largest scaled error of ``output``; infinite where NaN or infinities are not the reference's.
+
+    For indices and other integers: 0 if every element is right, else infinite.
+    """
+    if task.contract.answer is not AnswerKind.VALUES:
+        return 0.0 if _indices_right(task, draw.inputs, output) else float("inf")
+    if not output.is_floating_point():
+        return 0.0 if torch.equal(output, draw.expected) else float("inf")
+    if not output.numel():
+        return 0.0
+    rows, magnitudes = draw.scale
+    columns = 1 if len(rows) == 1 else draw.expected.shape[-1]
+    y_all, r_all = output.reshape(-1, columns), draw.expected.reshape(-1, columns)
+    x_all = None if magnitudes is None else magnitudes.reshape(-1, columns)
+    free = None if draw.free is None else draw.free.reshape(-1, columns)
+    step = max(1, _CHUNK // columns)
+    worst = 0.0
+    for start in range(0, len(y_all), step):
+        part = slice(start, start + step)
+        y, r = y_all[part], r_all[part]
+        s = rows[part] if len(rows) > 1 else rows
+        x = None if x_all is None else x_all[part]
+        largest = _largest(y, r, s.to(r.dtype), x)
+        if not largest < float("inf"):  # something is not finite, or overflowed in the output's own precision
+            right = _same(y, r) if free is None else _same(y, r) | free[part]
+            largest = _largest(y.double(), r.double(), s, None if x is None else x.double(), right)
+        elif free is not None and bool(free[part].any()):
+            largest = _largest(y, r, s.to(r.dtype), x, free[part])
+        worst = max(worst, largest)
+    return worst
+
+
+def _largest(
+    y: torch.Tensor,
+    r: torch.Tensor,
+    s: torch.Tensor,
+    x: torch.Tensor | None,
+    right: torch.Tensor | None = None,
+) -> float:
+    """The largest scaled error of a chunk, in the chunk's own precision; elements in ``right`` count as exact.
+
+    NaN or infinity if any element is not finite and not in ``right``.
+    """
+    if x is not None:
+        s = torch.minimum(x.abs(), s).nan_to_num_()
+    error = (y - r).abs_()
+    error.div_(r.abs().add_(s).clamp_min_(torch.finfo(torch.float32).tiny))
+    if right is not None:
+        wrong = error.isnan().logical_or_(r.isfinite().logical_not_())
+        error.masked_fill_(wrong, float("inf")).masked_fill_(right, 0.0)
+    return float(error.max())
+
+
+def _same(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Elementwise: equal, NaN being equal to NaN."""
+    return (left == right) | (left.isnan() & right.isnan())
+
+
+def _scale(task: Task, inputs: Inputs, expected: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Sizes of the output's rows (or of all of it) as a float64 column, and an input that bounds them elementwise."""
+    is_map = task.family is Family.MAP
+    by_row = not is_map and expected.dim() > 0 and expected.shape[-1] >= _SHORTEST_ROW
+    columns = expected.shape[-1] if by_row else max(expected.numel(), 1)
+    table = expected.reshape(-1, columns)
+    sizes = torch.linalg.vector_norm(table, dim=1, keepdim=True, dtype=torch.float64)
+    if not bool(sizes.isfinite().all()):
+        finite = torch.where(table.isfinite(), table, 0.0)
+        sizes = torch.linalg.vector_norm(finite, dim=1, keepdim=True, dtype=torch.float64)
+    sizes = (sizes / columns**0.5).clamp_max_(torch.finfo(expected.dtype).max)
+    if is_map:
+        for x in inputs:
+            if isinstance(x, torch.Tensor) and x.shape == expected.shape and x.dtype == expected.dtype:
+                return sizes, x
+    return sizes, None
+
+
+def _indices_right(task: Task, inputs: Inputs, output: torch.Tensor) -> bool:
+    """Whether every index points at the input's extremum along the contract's dimension (ties are all right)."""
+    x = next(x for x in inputs if isinstance(x, torch.Tensor))
+    dim = task.contract.dim
+    values = x if dim is not None else x.reshape(-1)
+    dim = dim if dim is not None else 0
+    index = output if output.dim() == values.dim() else output.unsqueeze(dim)
+    if index.numel() and (int(index.min()) < 0 or int(index.max()) >= values.shape[dim]):
+        return False
+    chosen = values.gather(dim, index.long())
+    largest = task.contract.answer is AnswerKind.INDEX_OF_MAXIMUM
+    best = values.amax(dim, keepdim=True) if largest else values.amin(dim, keepdim=True)
+    return bool(((chosen == best) | (chosen.isnan() & best.isnan())).all())
+
+
+def close_to_timed(task: Task, inputs: Inputs, output: torch.Tensor, reference: torch.Tensor, budget: float) -> bool:
+    """Whether the output of a timed call agrees with the reference's float32 output on the same inputs.
+
+    The reference is itself within the budget of the truth, so twice the budget separates two right answers at most.
+    Above 2**18 elements a random sample of that size is compared, drawn anew for every call.
+    """
+    if task.contract.answer is not AnswerKind.VALUES:
+        return _indices_right(task, inputs, output)
+    if not output.is_floating_point():
+        return bool(torch.equal(output, reference))
+    y, r = output.reshape(-1), reference.reshape(-1)
+    if y.numel() > 1 << 18:
+        places = torch.randint(y.numel(), (1 << 18,), generator=_SECRET)
+        y, r = y[places], r[places]
+    y, r = y.double(), r.double()
+    scale = torch.where(r.isfinite(), r, 0.0).square().mean().sqrt()
+    near = (y - r).abs() <= 2 * budget * (r.abs() + scale)
+    return bool((_same(y, r) | (near & r.isfinite())).all())

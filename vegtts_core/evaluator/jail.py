@@ -1,0 +1,126 @@
+"""What a process gives up before it runs a candidate: its user, its view of other processes, the network, resources.
+
+Namespaces and the change of user are taken where the machine grants them and skipped where it does not; resource
+limits always hold. System-call filters and file access rules are not here yet.
+
+Everything in this module acts on the calling process and cannot be undone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+from pathlib import Path
+
+_NOBODY = 65534
+#: Processes and threads of one candidate, counted in its own user namespace.
+_PROCESS_LIMIT = 256
+
+# linux/prctl.h
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+# linux/sched.h
+_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWPID = 0x20000000
+_CLONE_NEWNET = 0x40000000
+_CLONE_NEWIPC = 0x08000000
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"prctl({option}): {os.strerror(error)}")
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the thread of process ``parent`` that started this one ends, however it ends."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def hide_memory() -> None:
+    """Processes of the same user, and those forked from this one, can no longer read this process's memory."""
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends, so that none of them can get away."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def go_first() -> None:
+    """When the machine itself runs out of memory, end this process and its children before any other."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def nobody_can_read(path: str | os.PathLike[str]) -> bool:
+    """Whether the user ``nobody`` could read ``path``. Asked by root before it becomes nobody."""
+    if os.geteuid() != 0:
+        return False
+    os.seteuid(_NOBODY)
+    try:
+        with Path(path).open("rb"):
+            return True
+    except OSError:
+        return False
+    finally:
+        os.seteuid(0)
+
+
+def _unshare(flags: int) -> bool:
+    return _libc.unshare(flags) == 0
+
+
+def enter_namespaces(become_nobody: bool) -> bool:
+    """Leave the network, other processes and the user behind. The next child is the first of its process namespace.
+
+    ``become_nobody`` (root only): also change to the user ``nobody``, whom no other file or process belongs to.
+    Returns whether the process is in a user namespace of its own, where nobody else's processes are counted.
+    """
+    alone = _CLONE_NEWPID | _CLONE_NEWNET | _CLONE_NEWIPC
+    if become_nobody:
+        _unshare(alone)
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        return _unshare(_CLONE_NEWUSER)
+    return _unshare(_CLONE_NEWUSER | alone)
+
+
+def drop_privileges() -> None:
+    """No capabilities, and no way to get any by running another program."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    header = (ctypes.c_uint32 * 2)(_LINUX_CAPABILITY_VERSION_3, 0)
+    _libc.capset(header, (ctypes.c_uint32 * 6)())
+
+
+def limit_resources(memory_bytes: int, file_bytes: int, cpu_seconds: int, own_users: bool) -> None:
+    """Resource limits: ``memory_bytes`` of address space beyond what is mapped now, size of files, processor time.
+
+    ``own_users``: the process is in its own user namespace, so that a limit on processes hits nobody else.
+    """
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limits = {
+        resource.RLIMIT_AS: pages * resource.getpagesize() + memory_bytes,
+        resource.RLIMIT_FSIZE: file_bytes,
+        resource.RLIMIT_CPU: cpu_seconds,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NOFILE: 64,
+    }
+    if own_users:
+        limits[resource.RLIMIT_NPROC] = _PROCESS_LIMIT
+    for limit, value in limits.items():
+        hard = resource.getrlimit(limit)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (value, value))
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it; a flood of prints should end the process

@@ -1,0 +1,99 @@
+"""What the evaluator and a candidate's process say to each other.
+
+One direction is trusted: an `Assignment` (pickled, in shared memory) and one-byte commands. The other direction is
+not: whatever a candidate's process sends is at most a one-byte reply, or a failure that it admits, as text. Nothing
+that it sends can earn a reward: times and comparisons are made elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+
+from vegtts_core.evaluator.types import ErrorKind
+
+#: Largest message that is read from a candidate's process, in bytes.
+MESSAGE_LIMIT = 4096
+#: Longest text of a candidate's own words (exception messages) in a reason, in characters.
+TEXT_LIMIT = 200
+
+
+class Command(Enum):
+    """What the evaluator asks of a process."""
+
+    CALL = b"c"
+    """Run ``forward`` on the shared inputs and make its result dense. Answered by `Reply.DONE`; this is timed."""
+    WRITE = b"w"
+    """Copy the result into the shared output. Answered by `Reply.WRITTEN`."""
+    LOAD_WEIGHTS = b"l"
+    """Copy the shared weights into the module. Answered by `Reply.LOADED`."""
+
+
+class Reply(Enum):
+    """The first byte of what a process answers."""
+
+    READY = b"R"
+    """The module is built."""
+    DONE = b"D"
+    WRITTEN = b"W"
+    LOADED = b"L"
+    FAILED = b"F"
+    """Followed by an `ErrorKind`, a newline and text."""
+
+
+#: The kinds that a process may report of itself; all of them end in reward 0.
+ADMITTED = frozenset(
+    {
+        ErrorKind.COMPILE_ERROR,
+        ErrorKind.EXCEPTION,
+        ErrorKind.WRONG_TYPE,
+        ErrorKind.WRONG_SHAPE,
+        ErrorKind.INPUT_ALIASED,
+        ErrorKind.OUT_OF_MEMORY,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a tensor lies in a shared arena: byte offset, shape and dtype."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Everything that a process is told. It holds no seed, no expected output and no time.
+
+    ``arguments`` are the arguments of ``forward`` in order, as slots of the input arena; those whose place is in
+    ``numbers`` are handed over as Python floats, not as tensors.
+    ``weights`` maps names of the module's state dict to slots of the weight arena.
+    ``cpu_seconds`` is a backstop (rlimit) for the wall-clock limits that the evaluator itself enforces.
+    """
+
+    source: str
+    class_name: str
+    init_arguments: tuple[Any, ...]
+    arguments: tuple[Slot, ...]
+    numbers: frozenset[int]
+    weights: dict[str, Slot]
+    output: Slot
+    training: bool
+    writable_inputs: bool
+    threads: int
+    memory_bytes: int
+    printed_bytes: int
+    cpu_seconds: int
+
+
+def one_line(text: str) -> str:
+    """``text`` as one short printable line: it comes from a candidate, and ends up in tables, prompts and terminals."""
+    text = re.sub(r"\s+", " ", text)
+    text = "".join(character if character.isprintable() else "?" for character in text).strip()
+    return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"

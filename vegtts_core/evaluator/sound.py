@@ -1,0 +1,248 @@
+"""The sound protocol: secret inputs, a float64 error budget, checked and paired timing, a decision with an interval.
+
+Correctness: benchmark draws, each argument that matters replaced in turn, wide draws, and the first draw again.
+Weights are new for each draw. Side effects on buffers (BatchNorm's running statistics) are not compared.
+
+Timing: candidate and reference run alternately, in random order within each pair, in processes that differ in nothing
+but the module. Every call, warm-up included, gets inputs that its process has not seen; after the clock stops and
+before the result is written down the inputs are overwritten; every output is held against the reference's output of the
+same pair (bit by bit first; where bits differ, within twice the budget, on a secret random sample if it is large).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from vegtts_core.errors import UserError
+from vegtts_core.evaluator.answers import Draw, close_to_timed, scaled_error
+from vegtts_core.evaluator.outcome import Outcome, Stages, failed
+from vegtts_core.evaluator.processes import Call, CandidateFailure, Process
+from vegtts_core.evaluator.session import TaskSession
+from vegtts_core.evaluator.shared_memory import Arena, identical
+from vegtts_core.evaluator.timing_lock import TimingLock
+from vegtts_core.evaluator.timing_statistics import Interval, charged, decide, estimate
+from vegtts_core.evaluator.types import ErrorKind, Measurement, Stage
+
+#: Fewer pairs than this bound nothing.
+_FEWEST_PAIRS = 6
+
+
+class ReferenceLost(Exception):
+    """The reference's process ended while a candidate was measured: not by its own doing."""
+
+
+class SoundProtocol:
+    """One candidate under the sound protocol."""
+
+    def __init__(self, session: TaskSession, source: str, lock: TimingLock, stages: Stages) -> None:
+        self._session = session
+        self._settings = session.settings.sound
+        self._source = source
+        self._lock = lock
+        self._stages = stages
+        self._weights: dict[str, torch.Tensor] | None = None
+        self._draw: Draw | None = None
+        self._calls = 0
+
+    def run(self) -> Outcome:
+        """Build, check, time. Raises `ReferenceLost`."""
+        process: Process | None = None
+        try:
+            with self._stages.enter(Stage.COMPILE):
+                process = self._session.start(self._source, writable_inputs=False)
+                process.await_ready()
+            with self._stages.enter(Stage.CORRECTNESS):
+                max_error = self._check(process)
+            with self._stages.enter(Stage.TIMING):
+                measurement = self._time(process)
+            return Outcome(replace(measurement, max_error=max_error), Stage.REWARD, None, "", self._calls)
+        except CandidateFailure as failure:
+            if failure.fault and self._draw is not None and self._stages.current is not Stage.COMPILE:
+                failure = self._explain_fault(failure, self._draw)
+            return failed(self._stages.current, failure.kind, failure.reason, self._calls)
+        finally:
+            if process is not None:
+                process.close()
+
+    def _call(self, process: Process, arena: Arena) -> Call:
+        """One call with poisoned output; the inputs are gone before the result is written down."""
+        arena.fill()
+        call = process.call(self._session.inputs.fill)
+        self._calls += 1
+        return call
+
+    def _output_of(self, process: Process, draw: Draw) -> torch.Tensor:
+        """The candidate's output on a draw: a view of shared memory, valid until the next call."""
+        self._draw = draw
+        if draw.weights is not self._weights:
+            self._session.load_weights(process, draw.weights)
+            self._weights = draw.weights
+        self._session.load_inputs(draw.inputs)
+        self._call(process, self._session.output)
+        return self._session.output.tensors[0]
+
+    def _check(self, process: Process) -> float:
+        """The largest error in units of the budget, over all draws. Raises `CandidateFailure` if it is above 1."""
+        worst = 0.0
+        first, *others = self._session.draws
+        first_output = torch.empty(0)
+        for draw in (first, *others):
+            output = self._output_of(process, draw)
+            error = self._error(draw, output)
+            if not error <= 1:
+                raise self._diagnose(process, draw, output.clone(), error)
+            worst = max(worst, error)
+            if draw is first:
+                first_output = output.clone()
+            elif draw.base is first and draw.moved and identical(output, first_output):
+                raise CandidateFailure(
+                    ErrorKind.INSENSITIVE, f"Its output stayed the same, bit by bit, under another `{draw.changed}`."
+                )
+        if not self._error(first, self._output_of(process, first)) <= 1:
+            raise CandidateFailure(
+                ErrorKind.NOT_REPEATABLE, f"It was right on {first.name} and wrong when the same inputs came back."
+            )
+        return worst
+
+    def _error(self, draw: Draw, output: torch.Tensor) -> float:
+        error = scaled_error(self._session.task, draw, output)
+        return error / draw.budget if draw.budget else error
+
+    def _diagnose(self, process: Process, draw: Draw, output: torch.Tensor, error: float) -> CandidateFailure:
+        """Tell a wrong output from a random and from a constant one, by calling again."""
+        with contextlib.suppress(CandidateFailure):
+            again = self._output_of(process, draw)
+            if not identical(output, again):
+                itself = replace(draw, expected=output)
+                if not self._error(itself, again) <= 1:
+                    return CandidateFailure(
+                        ErrorKind.NOT_REPEATABLE, f"Two calls on the same inputs ({draw.name}) gave unequal outputs."
+                    )
+            other = next(d for d in self._session.draws if d is not draw or len(self._session.draws) == 1)
+            if (
+                not identical(draw.expected, other.expected)
+                and bool(output.isfinite().all())
+                and identical(output, self._output_of(process, other))
+            ):
+                return CandidateFailure(
+                    ErrorKind.INSENSITIVE, f"It gave the same output on {draw.name} and on {other.name}."
+                )
+        if math.isinf(error):
+            integers = not output.is_floating_point()
+            what = "wrong entries" if integers else "NaN or infinity where the reference has none, or the reverse"
+        else:
+            what = f"a scaled error of {error * draw.budget:.2g}, {error:.3g} times the budget"
+        return CandidateFailure(ErrorKind.WRONG_VALUES, f"On {draw.name} its output has {what}.")
+
+    def _explain_fault(self, failure: CandidateFailure, draw: Draw) -> CandidateFailure:
+        """Whether a memory fault was a write to the inputs: run once more where writing is possible, and look."""
+        session = self._session
+        modified: list[str] = []
+
+        def compare() -> None:
+            for spec, now, was in zip(session.task.inputs, session.writable_inputs.tensors, draw.inputs, strict=True):
+                if isinstance(was, torch.Tensor) and not identical(now, was.contiguous()):
+                    modified.append(spec.name)
+
+        process = session.start(self._source, writable_inputs=True)
+        try:
+            process.await_ready()
+            session.load_weights(process, draw.weights)
+            session.load_inputs(draw.inputs, writable=True)
+            process.call(compare)
+        except CandidateFailure:
+            pass  # what it does here is no verdict: the first failure stands unless its inputs changed
+        finally:
+            process.close()
+        if not modified:
+            return failure
+        names = ", ".join(f"`{name}`" for name in modified)
+        return CandidateFailure(ErrorKind.INPUT_MODIFIED, f"It wrote to its input {names}.")
+
+    def _time(self, process: Process) -> Measurement:
+        settings, session = self._settings, self._session
+        budget = max(draw.budget for draw in session.draws[: settings.benchmark_draws])
+        reference_calls: list[Call] = []
+        candidate_calls: list[Call] = []
+        with self._lock.measuring():
+            reference = session.reference
+            with reference_runs(session):
+                session.load_weights(reference, session.timing_weights)
+            session.load_weights(process, session.timing_weights)
+            for number in range(settings.warmup):
+                self._pair(process, reference, number, budget)
+            start = time.monotonic()
+            while True:
+                theirs, ours = self._pair(process, reference, settings.warmup + len(candidate_calls), budget)
+                reference_calls.append(theirs)
+                candidate_calls.append(ours)
+                result = _summary(reference_calls, candidate_calls)
+                pairs, spent = len(candidate_calls), time.monotonic() - start
+                if pairs >= settings.min_pairs and result[0].half_width <= settings.half_width:
+                    break
+                if pairs >= settings.max_pairs or process.seconds_left < 2 * spent / pairs:
+                    break
+                if pairs >= _FEWEST_PAIRS and spent > settings.max_seconds:
+                    break
+        interval, candidate_seconds = result
+        return Measurement(
+            correct=True,
+            speedup=math.exp(interval.center),
+            speedup_low=math.exp(interval.low),
+            speedup_high=math.exp(interval.high),
+            decision=decide(interval, settings.minimum_effect),
+            reward=math.exp(interval.center),
+            reference_seconds=tuple(call.seconds for call in reference_calls),
+            candidate_seconds=candidate_seconds,
+        )
+
+    def _pair(self, process: Process, reference: Process, number: int, budget: float) -> tuple[Call, Call]:
+        """One call of each on the same new inputs, in random order, the candidate's output checked."""
+        session = self._session
+        inputs = session.timing_inputs(number)
+        calls: dict[bool, Call] = {}
+        reference_first = bool(secrets.randbits(1))
+        for is_reference in (reference_first, not reference_first):
+            session.load_inputs(inputs)
+            if is_reference:
+                with reference_runs(session):
+                    calls[True] = self._call(reference, session.reference_output)
+            else:
+                calls[False] = self._call(process, session.output)
+        output, expected = session.output.tensors[0], session.reference_output.tensors[0]
+        if not identical(output, expected) and not close_to_timed(session.task, inputs, output, expected, budget):
+            raise CandidateFailure(ErrorKind.WRONG_VALUES, f"Its output was wrong in timed call {number + 1}.")
+        return calls[True], calls[False]
+
+
+def _summary(reference: list[Call], candidate: list[Call]) -> tuple[Interval, tuple[float, ...]]:
+    """The interval of the log-ratio, and the candidate's seconds with what is charged to them."""
+    seconds = charged(
+        [call.seconds for call in candidate],
+        [call.writing_seconds for call in candidate],
+        [call.writing_seconds for call in reference],
+    )
+    ratios = [math.log(theirs.seconds / ours) for theirs, ours in zip(reference, seconds, strict=True)]
+    return estimate(ratios), seconds
+
+
+@contextlib.contextmanager
+def reference_runs(session: TaskSession) -> Iterator[None]:
+    """A failure of the reference's process is not the candidate's failure."""
+    try:
+        yield
+    except CandidateFailure as failure:
+        session.drop_reference()
+        if failure.kind is ErrorKind.TIMEOUT:
+            raise UserError(
+                f"The reference of {session.task.key} takes longer than limits.call_seconds = "
+                f"{session.settings.limits.call_seconds:g} s: raise that limit or take the task at a smaller size."
+            ) from None
+        raise ReferenceLost(failure.reason) from None

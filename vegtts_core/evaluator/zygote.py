@@ -1,0 +1,49 @@
+"""The warm process: imports torch once and forks, so that a candidate costs milliseconds and not a Python start.
+
+It runs no candidate and no reference. It has one thread and never enters a parallel region, because a process forked
+after one would wait for worker threads that it does not have. It is started by `vegtts_core.evaluator.processes`, ends
+with the process that started it, and every process forked from it is watched by a warden.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+
+import torch
+
+from vegtts_core.evaluator import jail, warden
+
+#: What a request carries, in this order: file descriptors that the new process gets.
+DESCRIPTORS = ("assignment", "inputs", "weights", "output", "prints", "control", "status")
+
+
+def main(parent: int, requests_fd: int) -> None:
+    """Serve requests on the socket ``requests_fd`` until it closes."""
+    jail.die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for children: let the kernel reap them
+    torch.set_num_threads(1)
+    jail.go_first()
+    become_nobody = jail.nobody_can_read(torch.__file__)
+    jail.hide_memory()
+    threads = len(os.listdir("/proc/self/task"))
+    if threads != 1:
+        raise RuntimeError(f"the warm process has {threads} threads, so that it cannot be forked safely")
+    gc.collect()
+    gc.freeze()  # keeps collections in the forked processes from touching, and so copying, every page
+    requests = socket.socket(fileno=requests_fd)
+    requests.send(b"ready")
+    while True:
+        message, fds, _, _ = socket.recv_fds(requests, 16, len(DESCRIPTORS))
+        if not message:
+            return
+        if os.fork() == 0:
+            try:
+                warden.watch(dict(zip(DESCRIPTORS, fds, strict=True)), become_nobody)
+            finally:
+                os._exit(1)
+        for fd in fds:
+            os.close(fd)

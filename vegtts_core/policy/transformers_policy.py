@@ -1,0 +1,208 @@
+"""The policy that runs a causal language model of transformers in this process.
+
+Prompts are rendered, grouped into batches that fit, sampled (``decode``) or scored (``scoring``) by whichever engine
+the model allows. It does not know where the model came from: ``load`` brings it, and a trainer may hand over its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, cast
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from vegtts_core.errors import UserError
+from vegtts_core.policy.decode import Row, run_rows
+from vegtts_core.policy.engine import AttentionPath, Engine, engine_for
+from vegtts_core.policy.randomness import uniforms
+from vegtts_core.policy.render import CompletionText, prompt_token_ids
+from vegtts_core.policy.scoring import score_prompt
+from vegtts_core.policy.types import Completion, CompletionScore, PolicyIdentity, Progress, SamplingParameters
+from vegtts_core.scaffolds.types import Prompt
+
+#: Rows that advance together. A CPU gains nothing beyond; fixed numbers, so that batches do not depend on the moment.
+MAX_ROWS = {"cpu": 128, "cuda": 1024}
+#: Bytes that keys and values may take on a CPU if every row writes ``max_new_tokens``; on a GPU, share of its memory.
+CPU_CACHE_BYTES = 4 << 30
+CUDA_CACHE_SHARE = 0.4
+
+
+class _HasBase(Protocol):
+    def get_base_model(self) -> PreTrainedModel: ...
+
+
+class TransformersPolicy:
+    """Samples and scores with a transformers model, in its own dtype and on its own device.
+
+    ``model`` may be a peft model with LoRA-like adapters. Log-probabilities are taken in float32 from the model's
+    logits. The model is left as it was found (training mode included), except that its attention implementation may
+    be set to one that serves other calls as sdpa does. ``base`` is the model without its peft wrapper; ``eos_ids`` end
+    a completion (a benchmark empties them to make every completion as long as it may be).
+    """
+
+    def __init__(self, model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, identity: PolicyIdentity) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        base = cast(_HasBase, model).get_base_model() if hasattr(model, "get_base_model") else model
+        self.base = cast(PreTrainedModel, base)
+        with self._inference():
+            self._engine: Engine = engine_for(self.base)
+        identity.versions["attention_path"] = self.attention_path.value
+        self._identity = identity
+        self.eos_ids = _eos_ids(self.base, tokenizer)
+        config: Any = self.base.config.get_text_config()
+        self._context: int | None = getattr(config, "max_position_embeddings", None)
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self._bytes_per_token = 2 * config.num_hidden_layers * heads * size * self.base.dtype.itemsize
+
+    @property
+    def identity(self) -> PolicyIdentity:
+        """Name, hashes and versions; ``versions["attention_path"]`` says how prompts are shared."""
+        return self._identity
+
+    @property
+    def attention_path(self) -> AttentionPath:
+        """Whether completions share their prompt's keys and values or get a copy."""
+        return self._engine.path
+
+    def prompt_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Number of tokens of each rendered prompt."""
+        return [len(prompt_token_ids(self.tokenizer, prompt)) for prompt in prompts]
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        k: int,
+        sampling: SamplingParameters,
+        seed: int,
+        progress: Progress | None = None,
+    ) -> list[list[Completion]]:
+        """``k`` completions for each prompt (section 4.2); ``randomness`` says what a seed guarantees.
+
+        Raises UserError for parameters that make no sense and for prompts that leave too little of the context.
+        """
+        if k < 1 or sampling.max_new_tokens < 1 or not 0 <= sampling.temperature < float("inf"):
+            raise UserError(
+                f"k = {k}, max_new_tokens = {sampling.max_new_tokens}, temperature = {sampling.temperature} cannot be "
+                "sampled: use k and max_new_tokens of at least 1 and a temperature of at least 0."
+            )
+        ids = [prompt_token_ids(self.tokenizer, prompt) for prompt in prompts]
+        for prompt, tokens in zip(prompts, ids, strict=True):
+            self._check_context(prompt, len(tokens), sampling.max_new_tokens)
+        rows: list[list[Row]] = []
+        seen: dict[tuple[int, ...], int] = {}
+        for prompt, tokens in zip(prompts, ids, strict=True):
+            occurrence = seen.get(tuple(tokens), 0)
+            seen[tuple(tokens)] = occurrence + 1
+            numbers = uniforms(seed, tokens, occurrence, range(k), sampling.max_new_tokens)
+            rows.append([Row(0, line, CompletionText(self.tokenizer, tokens, prompt.stop)) for line in numbers])
+        report = _Report(progress, k * len(prompts))
+        with self._inference():
+            for batch, wave in self._batches([len(tokens) for tokens in ids], k, sampling.max_new_tokens):
+                prefix = self._engine.prefill([ids[index] for index in batch])
+                for place, index in enumerate(batch):
+                    for row in rows[index]:
+                        row.prompt = place
+                waiting = [row for index in batch for row in rows[index]]
+                for start in range(0, len(waiting), wave):
+                    part = waiting[start : start + wave]
+                    report.begin(len(part))
+                    run_rows(self._engine, prefix, part, sampling.temperature, self.eos_ids, report.step)
+        return [[row.completion() for row in group] for group in rows]
+
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[Sequence[Sequence[int]]],
+        temperature: float = 1.0,
+    ) -> list[list[CompletionScore]]:
+        """Teacher-forced log-probabilities of ``completions[i][j]`` (token ids) after ``prompts[i]``.
+
+        Raises UserError for a negative temperature, lists of unequal length and texts beyond the model's context.
+        """
+        if len(prompts) != len(completions):
+            raise UserError(
+                f"{len(prompts)} prompts came with {len(completions)} lists of completions: give one per prompt."
+            )
+        if not 0 <= temperature < float("inf"):
+            raise UserError(f"Temperature {temperature} cannot be scored at: use a number of at least 0.")
+        result = []
+        with self._inference():
+            for prompt, group in zip(prompts, completions, strict=True):
+                tokens = prompt_token_ids(self.tokenizer, prompt)
+                self._check_context(prompt, len(tokens), max((len(ids) for ids in group), default=0))
+                result.append(score_prompt(self._engine, tokens, group, temperature))
+        return result
+
+    def _check_context(self, prompt: Prompt, length: int, new: int) -> None:
+        if self._context is not None and length + new > self._context:
+            raise UserError(
+                f"Prompt {prompt.id!r} has {length} tokens, and with {new} new ones exceeds the {self._context} that "
+                "the model can attend to: shorten the prompt or lower max_new_tokens."
+            )
+
+    def _batches(self, lengths: list[int], k: int, new: int) -> Iterator[tuple[list[int], int]]:
+        """(prompts of a batch, rows at a time): prompts of similar length together, whole prompts where they fit."""
+        device = self._engine.device
+        if device.type == "cuda":
+            budget = int(torch.cuda.get_device_properties(device).total_memory * CUDA_CACHE_SHARE)
+        else:
+            budget = CPU_CACHE_BYTES
+        tokens = budget // self._bytes_per_token
+        most = MAX_ROWS.get(device.type, MAX_ROWS["cpu"])
+        order = sorted(range(len(lengths)), key=lambda index: lengths[index])
+        if self.attention_path is AttentionPath.REPEATED_CACHE:
+            for index in order:
+                yield [index], max(1, min(most, tokens // (lengths[index] + new)))
+            return
+        batch: list[int] = []
+        for index in order:
+            count = len(batch) + 1
+            if batch and (count * k > most or count * (lengths[index] + k * new) > tokens):
+                yield batch, len(batch) * k
+                batch = []
+            batch.append(index)
+        if len(batch) > 1:
+            yield batch, len(batch) * k
+        elif batch:
+            yield batch, max(1, min(k, most, (tokens - lengths[batch[0]]) // new))
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        """No gradients, no dropout; the model's mode is put back afterwards."""
+        training = [module for module in self.model.modules() if module.training]
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for module in training:
+                module.training = True
+
+
+class _Report:
+    """Counts tokens and running sequences over all batches of one call."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._tokens = 0
+        self._waiting = total
+
+    def begin(self, rows: int) -> None:
+        self._waiting -= rows
+
+    def step(self, tokens: int, running: int) -> None:
+        self._tokens += tokens
+        if self._progress is not None:
+            self._progress(self._tokens, running + self._waiting)
+
+
+def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Ids that end a completion: those of the generation configuration and the tokenizer's own."""
+    stated: Any = getattr(model.generation_config, "eos_token_id", None)
+    ids = stated if isinstance(stated, list) else [stated]
+    own: Any = tokenizer.eos_token_id
+    return frozenset(int(index) for index in (*ids, own) if index is not None)

@@ -1,0 +1,94 @@
+"""Drawing a task's inputs and building its reference: the only places where a task's tensors get their numbers.
+
+Everything is drawn on the CPU in the task's dtypes, from the seed alone: the same seed gives the same bits, and the
+caller's own random state is left as it was.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from vegtts_core.tasks.source import exec_module
+from vegtts_core.tasks.types import Domain, InputSpec, Task
+
+
+class ModuleInputs:
+    """A sampler for user-named modules: what their ``get_inputs`` returns under the generator's seed."""
+
+    def __init__(self, source: str, index: int) -> None:
+        self._source = source
+        self._index = index
+
+    def draw_all(self, seed: int) -> list[Any]:
+        """All inputs, drawn together under ``torch.manual_seed(seed)``."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return list(exec_module(self._source)["get_inputs"]())
+
+    def __call__(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+        """The input at this sampler's place."""
+        return torch.as_tensor(self.draw_all(generator.initial_seed())[self._index])
+
+
+def draw_inputs(task: Task, seed: int, wide: bool) -> list[torch.Tensor | float]:
+    """The arguments of ``forward``: CPU tensors in the task's dtypes, plain floats for numbers.
+
+    ``wide=False`` draws what the benchmark draws: exactly what the module's ``get_inputs`` returns after
+    ``torch.manual_seed(seed)``. ``wide=True`` draws from the contract's domains; structured inputs (rows of very
+    different size, negative or tied numbers, ...) come up over a few seeds, so check a candidate with several.
+    """
+    first = _source_of(task.inputs[0], wide)
+    if first is not None and isinstance(first.sample, ModuleInputs):
+        return first.sample.draw_all(seed)
+    generator = torch.Generator().manual_seed(seed)
+    return [_draw(spec, generator, wide) for spec in task.inputs]
+
+
+def _source_of(spec: InputSpec, wide: bool) -> Domain | None:
+    return spec.domain if wide else spec.benchmark
+
+
+def _draw(spec: InputSpec, generator: torch.Generator, wide: bool) -> torch.Tensor | float:
+    source = _source_of(spec, wide)
+    if source is None:
+        assert spec.value is not None
+        return spec.value
+    if spec.shape is None:
+        # The benchmark's value is a Python number: a trip through float32 would change it.
+        return float(source.sample((), generator)) if wide or spec.value is None else spec.value
+    return source.sample(spec.shape, generator)
+
+
+def build_reference(task: Task, seed: int, wide_weights: bool = False) -> nn.Module:
+    """The task's ``Model`` on the CPU, freshly executed, weights drawn under ``torch.manual_seed(seed)``.
+
+    It is in training mode, as KernelBench leaves it: BatchNorm uses the batch's statistics, and each ``forward`` moves
+    its running ones as a side effect. With ``wide_weights``, parameters and running statistics that start out constant
+    (a norm's ones and zeros) get random values, so that a candidate that leaves them out is wrong.
+    """
+    namespace = exec_module(task.source)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: nn.Module = namespace["Model"](*namespace["get_init_inputs"]())
+    if wide_weights:
+        _randomise_constants(model, torch.Generator().manual_seed(seed))
+    return model
+
+
+@torch.no_grad()
+def _randomise_constants(model: nn.Module, generator: torch.Generator) -> None:
+    named = [*model.named_parameters(), *model.named_buffers()]
+    for name, tensor in named:
+        if not tensor.is_floating_point() or tensor.numel() == 0 or not bool((tensor == tensor.flatten()[0]).all()):
+            continue
+        random = torch.rand(tensor.shape, generator=generator)
+        if name.endswith("running_var"):
+            tensor.copy_(random + 0.5)
+        elif bool(tensor.flatten()[0] == 0):
+            tensor.copy_(random * 2 - 1)
+        else:
+            signs = torch.randint(0, 2, tensor.shape, generator=generator) * 2 - 1
+            tensor.copy_((random + 0.5) * signs)
