@@ -64,7 +64,7 @@ test-slow: $(READY) ## Tests that take minutes
 lint: $(READY) ## Style and types
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/pyright
+	@$(VENV)/bin/pyright --pythonpath $(PY)
 
 benchmarks: $(READY) ## Speed against peers, measured in the same run
 	@$(PY) benchmarks/sampling.py

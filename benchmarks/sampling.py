@@ -16,6 +16,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import transformers
@@ -79,9 +80,9 @@ def main() -> None:
     our_seconds = fastest(ours, options.repeats)
     our_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB to GiB
 
-    model = policy.base
+    model: Any = policy.base
     model.set_attn_implementation("sdpa")
-    ids = policy.tokenizer.apply_chat_template(
+    ids: Any = policy.tokenizer.apply_chat_template(
         [{"role": m.role.value, "content": m.content} for m in prompt.messages],
         add_generation_prompt=True,
         return_tensors="pt",

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from vegtts_core.tasks import AnswerKind, Domain, build_reference, draw_inputs, exec_module, get_task, load_tasks
+from vegtts_core.tasks import AnswerKind, Domain, Task, build_reference, draw_inputs, exec_module, get_task, load_tasks
 from vegtts_core.tasks import domains as d
 
 IDS = range(1, 101)
 SMALL = (12, 14, 23, 43, 55, 81, 87, 90, 93, 95, 98, 97)
 """A sample over all families whose tensors are small."""
+
+
+def _drawn(task: Task, seed: int, wide: bool) -> list[Any]:
+    return list(draw_inputs(task, seed, wide))
+
+
+def _built(task: Task, seed: int, wide_weights: bool = False) -> Any:
+    return build_reference(task, seed, wide_weights)
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -24,7 +34,7 @@ def _doubled(inputs: list) -> list:
 @pytest.mark.parametrize("id", IDS)
 def test_wide_inputs_give_finite_answers_in_both_precisions(id):
     task = get_task(id)
-    inputs = draw_inputs(task, seed=id, wide=True)
+    inputs = _drawn(task, seed=id, wide=True)
     for spec, value in zip(task.inputs, inputs, strict=True):
         if spec.shape is None:
             assert isinstance(value, float) and value != 0
@@ -32,8 +42,8 @@ def test_wide_inputs_give_finite_answers_in_both_precisions(id):
         assert (tuple(value.shape), value.dtype) == (spec.shape, spec.dtype)
         assert not value.is_floating_point() or bool(torch.isfinite(value).all())
     with torch.no_grad():
-        answer = build_reference(task, seed=id, wide_weights=True)(*inputs)
-        exact = build_reference(task, seed=id, wide_weights=True).double()(*_doubled(inputs))
+        answer = _built(task, seed=id, wide_weights=True)(*inputs)
+        exact = _built(task, seed=id, wide_weights=True).double()(*_doubled(inputs))
     if task.contract.answer is AnswerKind.VALUES:
         assert exact.dtype == torch.float64 and bool(torch.isfinite(answer).all())
         # The CPU's own fp32 Frobenius norm of 7 million numbers is off by up to 4e-4: the reference, not the draw.
@@ -41,6 +51,7 @@ def test_wide_inputs_give_finite_answers_in_both_precisions(id):
     else:
         assert answer.dtype == torch.int64
         x, dim = inputs[0], task.contract.dim
+        assert dim is not None
         extreme = x.amax(dim) if task.contract.answer is AnswerKind.INDEX_OF_MAXIMUM else x.amin(dim)
         assert torch.equal(x.gather(dim, answer.unsqueeze(dim)).squeeze(dim), extreme)
 
@@ -51,7 +62,7 @@ def test_benchmark_draws_are_what_get_inputs_returns(id):
     torch.manual_seed(7)
     expected = exec_module(task.source)["get_inputs"]()
     before = torch.get_rng_state()
-    drawn = draw_inputs(task, seed=7, wide=False)
+    drawn = _drawn(task, seed=7, wide=False)
     assert torch.equal(before, torch.get_rng_state())
     for one, other in zip(drawn, expected, strict=True):
         assert torch.equal(one, other) if isinstance(other, torch.Tensor) else one == other
@@ -60,34 +71,34 @@ def test_benchmark_draws_are_what_get_inputs_returns(id):
 @pytest.mark.parametrize("id", SMALL)
 def test_draws_and_weights_follow_the_seed(id):
     task = get_task(id)
-    first, again, other = (draw_inputs(task, seed, wide=True) for seed in (1, 1, 2))
+    first, again, other = (_drawn(task, seed, wide=True) for seed in (1, 1, 2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
-    state, same = (build_reference(task, 3, wide_weights=True).state_dict() for _ in range(2))
+    state, same = (_built(task, 3, wide_weights=True).state_dict() for _ in range(2))
     assert all(torch.equal(state[name], same[name]) for name in state)
 
 
 def test_the_scalar_of_task_5_changes_only_in_wide_draws():
     task = get_task(5)
-    assert {draw_inputs(task, seed, wide=False)[1] for seed in range(2)} == {3.14}
-    assert len({draw_inputs(task, seed, wide=True)[1] for seed in range(3)}) == 3
+    assert {_drawn(task, seed, wide=False)[1] for seed in range(2)} == {3.14}
+    assert len({_drawn(task, seed, wide=True)[1] for seed in range(3)}) == 3
 
 
 def test_wide_weights_leave_nothing_constant():
     for id in (33, 35, 40):
-        plain, wide = (build_reference(get_task(id), 0, wide_weights=flag) for flag in (False, True))
+        plain, wide = (_built(get_task(id), 0, wide_weights=flag) for flag in (False, True))
         assert plain.training and wide.training
         for name, parameter in plain.named_parameters():
             assert len(parameter.unique()) == 1
             assert len(wide.get_parameter(name).unique()) > 1
-    bn = build_reference(get_task(33), 0, wide_weights=True).bn
+    bn = _built(get_task(33), 0, wide_weights=True).bn
     assert float(bn.running_var.min()) > 0 and len(bn.running_mean.unique()) > 1
 
 
 def test_batch_norm_answers_with_the_batchs_statistics():
     task = get_task(33)
-    (x,) = draw_inputs(task, 0, wide=True)
-    model = build_reference(task, 0, wide_weights=True)
+    (x,) = _drawn(task, 0, wide=True)
+    model = _built(task, 0, wide_weights=True)
     with torch.no_grad():
         first, second = model(x), model(x)
     assert torch.equal(first, second)
@@ -153,3 +164,30 @@ def test_every_contract_says_something_of_its_own():
         assert set(task.forward_arguments) <= set(task.contract.sensitive_to)
         assert all(spec.domain is not None and spec.benchmark is not None for spec in task.inputs)
     assert {task.id for task in tasks if task.contract.answer is not AnswerKind.VALUES} == {51, 52}
+
+
+SHORTCUTS = {
+    19: lambda x: x,
+    20: lambda x: x,
+    27: lambda x: 1.0507009873554805 * x,
+    28: lambda x: x / 6 + 0.5,
+    30: lambda x: x / (1 + x),
+    31: lambda x: x,
+    32: lambda x: x,
+    38: lambda x: x / x.mean(1, keepdim=True),
+    42: lambda x: torch.nn.functional.max_pool2d(torch.nn.functional.pad(x, (1, 1, 1, 1)), 4, stride=1),
+    5: lambda a, s: a * 3.14,
+    96: lambda p, t: ((p - t) ** 2).mean() / 2,
+    100: lambda p, t: (1 - p * t).mean(),
+}
+"""Answers that are right on what the benchmark draws and nowhere else."""
+
+
+@pytest.mark.parametrize("id", SHORTCUTS)
+def test_wide_inputs_catch_what_the_benchmarks_do_not(id):
+    task, shortcut = get_task(id), SHORTCUTS[id]
+    for wide in (False, True):
+        inputs = _drawn(task, 3, wide)
+        with torch.no_grad():
+            answer = _built(task, 0)(*inputs)
+        assert torch.allclose(answer, shortcut(*inputs), rtol=1e-4, atol=1e-4) is not wide

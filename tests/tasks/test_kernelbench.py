@@ -79,7 +79,8 @@ def test_draws_are_get_inputs_under_the_seed(checkout):
     expected = torch.rand(3, 4)
     for wide in (False, True):
         x, bias = draw_inputs(task, 5, wide)
-        assert torch.equal(x, expected) and bias == 2.5
+        assert isinstance(x, torch.Tensor) and torch.equal(x, expected) and bias == 2.5
+    assert task.inputs[0].benchmark is not None
     assert torch.equal(task.inputs[0].benchmark.sample((3, 4), torch.Generator().manual_seed(5)), expected)
     assert build_reference(task, 1)(x, bias).shape == (3, 2)
 
@@ -99,8 +100,9 @@ def test_datasets_copies(tmp_path, form):
     if form == "folder":
         rows.save_to_disk(str(tmp_path))
     elif form == "dictionary":
-        parts = {"level_1": rows.select([1]), "level_2": rows.select([0])}
-        datasets.DatasetDict(parts).save_to_disk(str(tmp_path))
+        parts = datasets.DatasetDict()
+        parts |= {"level_1": rows.select([1]), "level_2": rows.select([0])}
+        parts.save_to_disk(str(tmp_path))
     else:
         (tmp_path / "data").mkdir()
         rows.to_parquet(str(tmp_path / "data" / "level_1-00000.parquet"))

@@ -69,16 +69,10 @@ def render(root: Path, staging: Path) -> Path:
     build = root / "book" / "_build"
     for stale in ("html", ".doctrees"):
         shutil.rmtree(build / stale, ignore_errors=True)
-    command = [
-        sys.executable,
-        "-m",
-        "jupyter_book.cli.main",
-        "build",
-        str(staging),
-        "--path-output",
-        str(root / "book"),
-    ]
-    finished = subprocess.run([*command, "-W", "-n", "--keep-going"], check=False)
+    # The package has no __main__, and its script may not be on PATH.
+    jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command = [*jupyter_book, "build", str(staging), "--path-output", str(root / "book"), "-W", "-n", "--keep-going"]
+    finished = subprocess.run(command, check=False)
     if finished.returncode != 0:
         raise UserError("Jupyter Book reported the problems above: mend them, since each warning is an error here.")
     return build / "html"

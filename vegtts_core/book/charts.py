@@ -58,7 +58,7 @@ def _names(frame: pd.DataFrame, column: str) -> list[str]:
 
 def _colour(frame: pd.DataFrame, column: str, title: str | None) -> tuple[alt.Color, alt.Shape]:
     names = _names(frame, column)
-    legend = alt.Legend(title=title) if title and len(names) > 1 else None
+    legend = alt.Legend(title=title or None) if title is not None and len(names) > 1 else None
     colour = alt.Color(
         f"{_safe(column)}:N", scale=alt.Scale(domain=names, range=theme.colours(names)), legend=legend, sort=names
     )
@@ -102,7 +102,8 @@ def point_interval(
         x=alt.X(f"{_safe(low)}:Q", scale=value.scale(), axis=value.axis()), x2=f"{_safe(high)}:Q"
     )
     points = base.mark_point().encode(x=across, shape=shape, tooltip=_interval_tooltips(value, low, high, [category]))
-    return alt.layer(*_reference(reference), lines, points).properties(
+    shown = [lines] if data[low].notna().any() else []
+    return alt.layer(*_reference(reference), *shown, points).properties(
         width=theme.WIDTH, height=row_height * len(names)
     )
 
@@ -121,7 +122,7 @@ def grouped_intervals(
     """As ``point_interval``, with one interval per ``group`` (a protocol, a source, a strategy) in each row."""
     names, groups = _names(frame, category), _names(frame, group)
     data = frame[[category, group, value.column, low, high]]
-    colour, shape = _colour(data, group, group_title or group)
+    colour, shape = _colour(data, group, group if group_title is None else group_title)
     rows = alt.Y(
         f"{_safe(category)}:N",
         sort=names,
@@ -139,7 +140,8 @@ def grouped_intervals(
         tooltip=_interval_tooltips(value, low, high, [category, group]),
     )
     height = row_height * len(names) * len(groups) + 10 * len(names)
-    return alt.layer(*_reference(reference), lines, points).properties(width=theme.WIDTH, height=height)
+    shown = [lines] if data[low].notna().any() else []
+    return alt.layer(*_reference(reference), *shown, points).properties(width=theme.WIDTH, height=height)
 
 
 def scaling_curve(
@@ -162,7 +164,7 @@ def scaling_curve(
     budget = alt.X(
         f"{_safe(x.column)}:Q", scale=scale, axis=alt.Axis(title=x.title, values=ticks, format="d", labelFlush=False)
     )
-    colour, shape = _colour(data, series, series_title or series)
+    colour, shape = _colour(data, series, series if series_title is None else series_title)
     base = alt.Chart(data).encode(x=budget, color=colour)
     band = base.mark_area().encode(y=alt.Y(f"{_safe(low)}:Q", scale=y.scale(), axis=y.axis()), y2=f"{_safe(high)}:Q")
     up = alt.Y(f"{_safe(y.column)}:Q", scale=y.scale(), axis=y.axis())
@@ -201,7 +203,7 @@ def strips(
     tooltip = [alt.Tooltip(f"{_safe(facet)}:N", title=facet), x.tooltip(), y.tooltip()]
     shown: dict[str, object] = {"color": alt.value(theme.CATEGORY_COLOURS[0])}
     if colour:
-        paint, shape = _colour(data, colour, colour_title or colour)
+        paint, shape = _colour(data, colour, colour if colour_title is None else colour_title)
         shown = {"color": paint, "shape": shape}
     points = (
         alt.Chart(data)

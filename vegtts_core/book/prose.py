@@ -49,19 +49,10 @@ def glue(name: str, value: Any, fmt: Format = "") -> str:
     from myst_nb import glue as hand_over
 
     text = number(value, fmt)
-    hand_over(name, _Verbatim(text), display=False)
+    # As a string: its quotation marks keep MyST-NB from reading 1,234 as a pair of numbers.
+    hand_over(name, text, display=False)
     display({"text/plain": f"{name} = {text}"}, metadata={"vegtts": {"kind": "notebook-only"}}, raw=True)
     return text
-
-
-class _Verbatim:
-    """Text whose representation has no quotation marks."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __repr__(self) -> str:
-        return self._text
 
 
 def plain(text: str) -> str:

@@ -26,7 +26,7 @@ MUTED = "#57606a"
 GRID = "#e5e7eb"
 
 #: One colour per evaluation protocol (``vegtts_core.evaluator.types.ProtocolName``).
-PROTOCOL_COLOURS = {"published": "#a83279", "sound": "#00795c"}
+PROTOCOL_COLOURS = {"published": "#8e44ad", "sound": "#00795c"}
 
 #: One colour per selection strategy (paper, section 4.5): blues for surprisal, orange for confidence, greys for bounds.
 STRATEGY_COLOURS = {
@@ -41,7 +41,7 @@ STRATEGY_COLOURS = {
 SOURCE_COLOURS = {"paper": "#8a8a8a", "measured here": "#00795c"}
 
 #: For anything else, in this order.
-CATEGORY_COLOURS = ("#2a86cf", "#d55e00", "#00795c", "#a83279", "#1a1a1a", "#8a8a8a", "#9a6a00")
+CATEGORY_COLOURS = ("#2a86cf", "#d55e00", "#00795c", "#8e44ad", "#1a1a1a", "#8a8a8a", "#9a6a00")
 
 #: Marker shapes go with the colours, so that a print in grey can still be read.
 SHAPES = ("circle", "diamond", "square", "triangle-up", "triangle-down", "cross", "stroke")

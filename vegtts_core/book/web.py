@@ -14,7 +14,7 @@ from vegtts_core.book.theme import VEGALITE_VERSION
 
 #: Each chart is replaced by its interactive self once that has drawn; if drawing fails, the picture stays.
 SNIPPET = """
-const options = {actions: false, renderer: "svg", loader: {baseURL: "", target: "_self"}, tooltip: {theme: "book"}};
+const options = {actions: false, logLevel: 1, renderer: "svg", tooltip: {theme: "book"}};
 const awaken = async (chart) => {
   const source = chart.querySelector('script[type="application/json"]');
   const picture = chart.querySelector(".vegtts-picture");
@@ -44,5 +44,7 @@ for (const chart of document.querySelectorAll(".vegtts-chart")) awaken(chart);
 def write_script(static: Path) -> Path:
     """Write the bundled script into the folder ``static``; returns its path."""
     path = static / SCRIPT
-    path.write_text(vl_convert.javascript_bundle(SNIPPET, vl_version=VEGALITE_VERSION), encoding="utf-8")
+    bundle = vl_convert.javascript_bundle(SNIPPET, vl_version=VEGALITE_VERSION)
+    # In a function of its own: the bundle's one-letter globals are also those of other scripts.
+    path.write_text(f"(function () {{\n{bundle}\n}})();\n", encoding="utf-8")
     return path

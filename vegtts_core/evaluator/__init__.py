@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
-from vegtts_core.evaluator.types import Decision, ErrorKind, Measurement, ProtocolName, Stage, Verdict
+from vegtts_core.evaluator.forward import ForwardEvaluator
+from vegtts_core.evaluator.settings import EvaluatorSettings, Limits, PublishedSettings, SoundSettings
+from vegtts_core.evaluator.types import Decision, ErrorKind, Evaluator, Measurement, ProtocolName, Stage, Verdict
 
-__all__ = ["Decision", "ErrorKind", "Measurement", "ProtocolName", "Stage", "Verdict"]
+__all__ = [
+    "Decision",
+    "ErrorKind",
+    "Evaluator",
+    "EvaluatorSettings",
+    "ForwardEvaluator",
+    "Limits",
+    "Measurement",
+    "ProtocolName",
+    "PublishedSettings",
+    "SoundSettings",
+    "Stage",
+    "Verdict",
+]

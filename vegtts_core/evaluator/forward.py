@@ -27,6 +27,8 @@ OnVerdict = Callable[[int, Verdict], None]
 Progress = Callable[[int, int], None]
 """(verdicts known, candidates)"""
 
+_ALLOWED_WHEN_PUBLISHED = frozenset({ErrorKind.INPUT_MODIFIED, ErrorKind.INPUT_ALIASED})
+
 
 class ForwardEvaluator:
     """Runs candidates in processes of their own and says what was measured.
@@ -117,8 +119,8 @@ class ForwardEvaluator:
             if protocol not in self.settings.protocols:
                 continue
             earlier = outcomes.get(ProtocolName.SOUND)
-            if earlier is not None and earlier.error is not None and earlier.calls == 0:
-                outcomes[protocol] = earlier  # it never returned a tensor: the other rules change nothing
+            if earlier is not None and earlier.calls == 0 and earlier.error not in _ALLOWED_WHEN_PUBLISHED:
+                outcomes[protocol] = earlier  # it never returned the right kind of tensor: other rules change nothing
             else:
                 outcomes[protocol] = self._run(protocol, session, candidate.source, lock, stages)
         leading = outcomes.get(ProtocolName.SOUND) or outcomes[ProtocolName.PUBLISHED]

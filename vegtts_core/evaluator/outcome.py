@@ -32,8 +32,7 @@ class Stages:
 class Outcome:
     """One protocol's result: a measurement, the stage at which it ended, and why its reward is 0 (None if it is not).
 
-    ``calls`` counts calls that came back with a tensor of the right type and shape: where it is 0, the other protocol
-    cannot end differently.
+    ``calls`` counts calls that came back with a tensor of the right type and shape.
     """
 
     measurement: Measurement

@@ -17,23 +17,23 @@ class _Settings(BaseModel):
 class Limits(_Settings):
     """What a candidate's process may use. Beyond it the process is ended and the verdict says which limit it was."""
 
-    call_seconds: float = Field(5.0, gt=0)
+    call_seconds: float = Field(default=5.0, gt=0)
     """Wall time of building the module, and of each call."""
-    candidate_seconds: float = Field(60.0, gt=0)
+    candidate_seconds: float = Field(default=60.0, gt=0)
     """Wall time of one candidate's process under one protocol."""
-    memory_mib: int = Field(4096, ge=64)
+    memory_mib: int = Field(default=4096, ge=64)
     """Address space beyond that of the warm process."""
-    printed_bytes: int = Field(1 << 20, ge=1)
+    printed_bytes: int = Field(default=1 << 20, ge=1)
     """Size of what it prints (stdout and stderr together), and of any file it writes."""
 
 
 class PublishedSettings(_Settings):
     """The paper's protocol: KernelBench at commit 423217d, fp32. Its full evaluation is 5 and 50 trials."""
 
-    correctness_trials: int = Field(1, ge=1)
-    timing_trials: int = Field(5, ge=1)
-    warmup: int = Field(3, ge=0)
-    tolerance: float = Field(1e-4, gt=0)
+    correctness_trials: int = Field(default=1, ge=1)
+    timing_trials: int = Field(default=5, ge=1)
+    warmup: int = Field(default=3, ge=0)
+    tolerance: float = Field(default=1e-4, gt=0)
     """Absolute and relative tolerance of ``allclose``."""
 
 
@@ -44,29 +44,29 @@ class SoundSettings(_Settings):
     draw and ``error_floor`` times the dtype's epsilon (see `vegtts_core.evaluator.answers`).
     """
 
-    benchmark_draws: int = Field(2, ge=1)
-    wide_draws: int = Field(2, ge=0)
-    error_factor: float = Field(8.0, ge=1)
-    error_floor: float = Field(32.0, ge=1)
-    warmup: int = Field(3, ge=0)
+    benchmark_draws: int = Field(default=2, ge=1)
+    wide_draws: int = Field(default=2, ge=0)
+    error_factor: float = Field(default=8.0, ge=1)
+    error_floor: float = Field(default=32.0, ge=1)
+    warmup: int = Field(default=3, ge=0)
     """Untimed calls of each side before the first pair; their outputs are checked like all others."""
-    half_width: float = Field(0.01, gt=0)
+    half_width: float = Field(default=0.01, gt=0)
     """Timing stops when the 95% interval of the log-ratio is within this distance of its centre."""
-    min_pairs: int = Field(8, ge=6)
-    max_pairs: int = Field(48, ge=6)
-    max_seconds: float = Field(1.5, gt=0)
+    min_pairs: int = Field(default=8, ge=6)
+    max_pairs: int = Field(default=48, ge=6)
+    max_seconds: float = Field(default=1.5, gt=0)
     """Cap on timing, including new inputs and checks between calls; six pairs are taken in any case."""
-    minimum_effect: float = Field(0.02, ge=0)
+    minimum_effect: float = Field(default=0.02, ge=0)
     """A candidate is faster only if the lower bound of its speedup exceeds 1 plus this."""
-    pool_mib: int = Field(512, ge=0)
+    pool_mib: int = Field(default=512, ge=0)
     """Memory for inputs of timed calls that a task's candidates share; beyond it they are drawn for each candidate."""
 
 
 class EvaluatorSettings(_Settings):
     """All settings of an evaluator."""
 
-    protocols: frozenset[ProtocolName] = Field(frozenset(ProtocolName), min_length=1)
-    threads: int = Field(2, ge=1)
+    protocols: frozenset[ProtocolName] = Field(default=frozenset(ProtocolName), min_length=1)
+    threads: int = Field(default=2, ge=1)
     """Threads of the candidate's and of the reference's process."""
     limits: Limits = Limits()
     published: PublishedSettings = PublishedSettings()

@@ -142,13 +142,16 @@ class SoundProtocol:
         return CandidateFailure(ErrorKind.WRONG_VALUES, f"On {draw.name} its output has {what}.")
 
     def _explain_fault(self, failure: CandidateFailure, draw: Draw) -> CandidateFailure:
-        """Whether a memory fault was a write to the inputs: run once more where writing is possible, and look."""
+        """Whether a memory fault was a write to the inputs: run once more where writing to them is possible."""
         session = self._session
+        survived = False
         modified: list[str] = []
 
         def compare() -> None:
+            nonlocal survived
+            survived = True
             for spec, now, was in zip(session.task.inputs, session.writable_inputs.tensors, draw.inputs, strict=True):
-                if isinstance(was, torch.Tensor) and not identical(now, was.contiguous()):
+                if torch.is_tensor(was) and not identical(now, was.contiguous()):
                     modified.append(spec.name)
 
         process = session.start(self._source, writable_inputs=True)
@@ -158,12 +161,12 @@ class SoundProtocol:
             session.load_inputs(draw.inputs, writable=True)
             process.call(compare)
         except CandidateFailure:
-            pass  # what it does here is no verdict: the first failure stands unless its inputs changed
+            pass  # what it does here is no verdict of its own
         finally:
             process.close()
-        if not modified:
+        if not survived:
             return failure
-        names = ", ".join(f"`{name}`" for name in modified)
+        names = " and ".join(f"`{name}`" for name in modified) or "memory (the values that were there)"
         return CandidateFailure(ErrorKind.INPUT_MODIFIED, f"It wrote to its input {names}.")
 
     def _time(self, process: Process) -> Measurement:

@@ -66,7 +66,7 @@ def estimate(log_ratios: Sequence[float]) -> Interval:
 
 
 def decide(interval: Interval, minimum_effect: float) -> Decision:
-    """Faster or slower only if the whole interval is beyond the minimum effect; the same only if all of it is within."""
+    """Faster or slower if the whole interval is beyond the minimum effect; the same if all of it is within."""
     bound = math.log1p(minimum_effect)
     if interval.low > bound:
         return Decision.FASTER

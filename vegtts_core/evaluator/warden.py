@@ -2,7 +2,7 @@
 
 Where process namespaces exist the warden is the first process of a new one: the candidate sees and can signal nobody
 else, cannot signal the warden, and everything in the namespace ends with it. Where they do not, the warden adopts every
-orphan and kills those. When the evaluator closes its end of the status socket, or is killed, the warden ends everything.
+orphan and kills those. When the evaluator closes its end of the status socket, or dies, the warden ends everything.
 """
 
 from __future__ import annotations

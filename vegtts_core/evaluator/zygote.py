@@ -26,8 +26,9 @@ def main(parent: int, requests_fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for children: let the kernel reap them
     torch.set_num_threads(1)
+    jail.adopt_orphans()  # wardens are grandchildren; not every machine's first process reaps strangers
     jail.go_first()
-    become_nobody = jail.nobody_can_read(torch.__file__)
+    become_nobody = jail.nobody_can_read(str(torch.__file__))
     jail.hide_memory()
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:

@@ -182,15 +182,15 @@ class _RepeatedSession:
 
 
 @torch.no_grad()
-def engine_for(model: PreTrainedModel) -> Engine:
-    """The shared-prefix engine if this model's logits come out right with it, else the repeated-cache one.
+def engine_for(model: PreTrainedModel, path: AttentionPath | None = None) -> Engine:
+    """The shared-prefix engine if this model's logits come out right with it (and ``path`` allows), else the other.
 
     The trial is two short prompts of unequal length, two rows each, two steps. A model that asks its attention for a
     sliding window, soft-capping, sinks or a position bias is found by what it asks for, any other deviation by its
     logits (1e-3 in float32; 0.5 in bfloat16, where rounding alone moves them by a tenth).
     """
     before = model.config._attn_implementation or "eager"
-    if not getattr(model, "_supports_attention_backend", False):
+    if path is AttentionPath.REPEATED_CACHE or not getattr(model, "_supports_attention_backend", False):
         return RepeatedCacheEngine(model)
     vocabulary = int(model.config.get_text_config().vocab_size)
     random = torch.Generator().manual_seed(0)

@@ -76,7 +76,7 @@ def load_policy(
     if adapter is not None:
         versions["peft"] = peft.__version__
         model, adapter_digest = _with_adapter(model, adapter, merge=precision is Precision.FLOAT32)
-    model = model.eval().requires_grad_(False).to(device=place)
+    torch.nn.Module.to(model.eval().requires_grad_(False), place)
     identity = PolicyIdentity(
         name=name,
         weights_sha256=files_sha256(weights),

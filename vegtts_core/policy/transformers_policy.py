@@ -39,16 +39,23 @@ class TransformersPolicy:
     ``model`` may be a peft model with LoRA-like adapters. Log-probabilities are taken in float32 from the model's
     logits. The model is left as it was found (training mode included), except that its attention implementation may
     be set to one that serves other calls as sdpa does. ``base`` is the model without its peft wrapper; ``eos_ids`` end
-    a completion (a benchmark empties them to make every completion as long as it may be).
+    a completion (a benchmark empties them to make every completion as long as it may be). ``path`` asks for the
+    repeated cache where the shared prefix would do, to hold one against the other.
     """
 
-    def __init__(self, model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, identity: PolicyIdentity) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        identity: PolicyIdentity,
+        path: AttentionPath | None = None,
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         base = cast(_HasBase, model).get_base_model() if hasattr(model, "get_base_model") else model
         self.base = cast(PreTrainedModel, base)
         with self._inference():
-            self._engine: Engine = engine_for(self.base)
+            self._engine: Engine = engine_for(self.base, path)
         identity.versions["attention_path"] = self.attention_path.value
         self._identity = identity
         self.eos_ids = _eos_ids(self.base, tokenizer)

@@ -20,7 +20,7 @@ from vegtts_core import __version__
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator import EvaluatorSettings, ForwardEvaluator
 from vegtts_core.evaluator.types import ErrorKind, ProtocolName, Stage, Verdict
-from vegtts_core.kernels.ceilings import measure_ceilings
+from vegtts_core.kernels import ceilings
 from vegtts_core.parameters import Parameters
 from vegtts_core.policy import load_policy
 from vegtts_core.policy.types import Policy, SamplingParameters
@@ -203,16 +203,16 @@ class _Search:
         if not missing and not tasks:
             return
 
-        def keep(verdict: Verdict) -> None:
+        def keep(_: int, verdict: Verdict) -> None:
             self.store.append_verdict({"kind": "verdict", "verdict": verdict_to_json(verdict)})
             progress.advance(bar)
 
         # Sampling leaves caches behind that evaluation does not need.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        ceilings = measure_ceilings(self.parameters.evaluator.threads)
+        limits = ceilings.measure(self.parameters.evaluator.threads)
         with ForwardEvaluator(self.tasks, self.parameters.evaluator, self.parameters.device) as evaluator:
-            for row in reference_rows(evaluator, self.scaffold, tasks, ceilings):
+            for row in reference_rows(evaluator, self.scaffold, tasks, limits):
                 self.store.append_verdict({"kind": "reference"} | row)
             evaluator.evaluate(missing, on_verdict=keep)
 

@@ -108,8 +108,8 @@ def wilcoxon_log_ratio(first: ArrayLike, second: ArrayLike, alternative: Alterna
     if n == 0:
         return Test(NAN, NAN, 0, zeros, NAN, _note(0, zeros, NAN))
     result = stats.wilcoxon(differing, alternative=alternative.value)
-    statistic, p = (float(value) for value in result[:2])
-    return Test(statistic, p, n, zeros, smallest, _note(n, zeros, smallest))
+    statistic, p = np.asarray(result, dtype=float)
+    return Test(float(statistic), float(p), n, zeros, smallest, _note(n, zeros, smallest))
 
 
 def sign_test(first: ArrayLike, second: ArrayLike, alternative: Alternative = Alternative.TWO_SIDED) -> Test:

@@ -2,8 +2,8 @@
 
 The benchmark's inputs are nearly all U[0, 1), where ReLU is the identity, HardTanh too, and no clamp is ever reached.
 Each wider domain has a sampler that goes where such a shortcut fails: negative numbers, zeros, ties, rows of very
-different size, values on and beyond every threshold. Samplers are vectorised and use only the generator they are given.
-The modules here know nothing of tasks: a domain says what a tensor may hold, a problem says which domain its inputs have.
+different size, values on and beyond every threshold. Samplers are vectorised and use only the generator they get.
+Nothing here knows of tasks: a domain says what a tensor may hold, a problem says which domain its inputs have.
 """
 
 from __future__ import annotations

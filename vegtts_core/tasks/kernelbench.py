@@ -70,8 +70,8 @@ def load_kernelbench(selector: str, size: Size) -> list[Task]:
         what = f"problem {min(missing)}" if missing else "problem"
         level = f" of level {selection.level}" if selection.level is not None else ""
         raise UserError(
-            f"There is no {what}{level} in {selection.path}: name a KernelBench checkout (with KernelBench/level1/*.py) "
-            "or a datasets copy with the columns code, level, name and problem_id."
+            f"There is no {what}{level} in {selection.path}: name a checkout (with KernelBench/level1/*.py) or "
+            "a datasets copy with the columns code, level, name and problem_id."
         )
     return [_task(record) for record in records]
 
@@ -116,7 +116,7 @@ def _dataset_rows(path: Path) -> Iterator[dict[str, Any]]:
 
         for file in [path] if path.is_file() else sorted(path.rglob("*.parquet")):
             try:
-                table = pyarrow.parquet.read_table(file, partitioning=None)
+                table = pyarrow.parquet.ParquetFile(file).read()
             except (OSError, ValueError) as error:
                 raise UserError(f"{file} is not a parquet file that can be read: copy it again.") from error
             if table.column_names and set(table.column_names) >= _COLUMNS:
@@ -130,7 +130,7 @@ def _dataset_rows(path: Path) -> Iterator[dict[str, Any]]:
     splits: Iterable[Any] = loaded.values() if isinstance(loaded, datasets.DatasetDict) else [loaded]
     for split in splits:
         if set(split.column_names) >= _COLUMNS:
-            yield from split.select_columns(sorted(_COLUMNS))
+            yield from split.select_columns(sorted(_COLUMNS)).to_list()
 
 
 def _task(record: _Record) -> Task:

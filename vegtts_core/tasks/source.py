@@ -114,7 +114,7 @@ def _nbytes(value: Any) -> int:
 
 
 def _build(namespace: dict[str, Any]) -> torch.nn.Module:
-    """``Model`` on the meta device. A constructor that looks at numbers is run on the CPU and its weights are dropped."""
+    """``Model`` on the meta device; a constructor that looks at numbers runs on the CPU and its weights are dropped."""
     try:
         return _build_on(namespace, "meta")
     except (RuntimeError, NotImplementedError):

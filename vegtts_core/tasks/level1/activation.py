@@ -42,7 +42,11 @@ def _map(
 
 PROBLEMS = (
     _map(
-        19, "ReLU", "Applies ReLU to every element.", "return torch.relu(x)", "The identity is right on U[0, 1) only."
+        19,
+        "ReLU",
+        "Applies ReLU to every element.",
+        "return torch.relu(x)",
+        "The identity is right on U[0, 1) only: negative inputs give 0.",
     ),
     _map(
         20,

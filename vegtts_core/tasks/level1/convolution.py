@@ -143,7 +143,7 @@ _TRANSPOSED_PROBLEMS = (
     # KernelBench hands 4 over as output_padding, which its layer does not take: the convolution has one group.
     _conv(73, "conv_transposed_3D_asymmetric_input_square_kernel__strided_padded__grouped", 3, (4, 1), _same(32, 32),
           3, ((32, 8), (64, 16), (128, 32)), _TRANSPOSED, transposed=True, ignored="output_padding",
-          note=f"{_NOTE} The name says grouped, but the benchmark's own arguments leave one group and no output padding.",
+          note=f"{_NOTE} The name says grouped; the benchmark's own arguments leave one group and no output padding.",
           stride=2, padding=1, output_padding=4),
     _conv(74, "conv_transposed_1D_dilated", 1, (32, 4), _same(32, 64), 5, ((131072, 8192),), _DILATED,
           transposed=True, attribute="conv1d_transpose", stride=1, padding=0, dilation=3),

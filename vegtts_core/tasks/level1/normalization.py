@@ -68,7 +68,7 @@ PROBLEMS = (
         "LogSoftmax",
         "Applies log-softmax over one dimension.",
         "return F.log_softmax(x, dim=self.dim)",
-        "Rows far from 0 overflow unless their maximum is subtracted first; the logarithm of a rounded softmax is -inf.",
+        "Rows far from 0 overflow unless their maximum is subtracted first; the log of a rounded softmax is -inf.",
         _ROWS,
         _softmax_sizes,
         domain=logits(),

@@ -1,4 +1,7 @@
-"""Pooling (41 to 46). Padding counts as minus infinity for a maximum and as zeros, included in the count, for a mean."""
+"""Pooling (41 to 46).
+
+Padding counts as minus infinity for a maximum and as zeros, included in the count, for a mean.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from vegtts_core.tasks.problem import Argument, Problem, both, sized
 from vegtts_core.tasks.types import Family
 
 _SIGNED = signed()
-_MAX_NOTE = "Windows of negative numbers are frequent: padding counts as minus infinity, and a maximum that starts at 0 is wrong."
+_MAX_NOTE = "Negative windows are frequent: padding counts as minus infinity, and a maximum that starts at 0 is wrong."
 _MEAN_NOTE = "Padding counts as zeros and is included in the divisor, which is the full window."
 
 

@@ -1,0 +1,148 @@
+"""What follows from the paper's own numbers for section 5.1, before anything is measured here.
+
+Three checks need nothing but its tables: which rate of one draw it reports (39.8%, 53.3% and 59.2% all occur), what its
+confidence interval is an interval of, and what its per-task rates during adaptation say per task, at equal K. Pure
+functions of the published numbers; it knows nothing of runs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from vegtts_core.book import published
+from vegtts_core.metrics import pass_at_k
+from vegtts_core.statistics.bootstrap import LEVEL
+
+TASKS = 5
+"""Tasks of a subset, and so the steps in which the paper's interval moves."""
+
+SAMPLES = 640
+"""Samples of Best-of-N on subset 1: 5 tasks, 2 seeds, K = 64."""
+
+STEP_K = 32
+"""Samples per task behind each row of the trajectory of section 5.3."""
+
+
+def value(path: str) -> float:
+    """A published number. Raises UserError where ``path`` names none or a text."""
+    return float(published.value(path))
+
+
+def scaling() -> pd.DataFrame:
+    """Table 5.1: columns k (int), pass_at_k, std, low, high."""
+    table = published.table("5.1").reset_index()
+    return table.assign(k=table["k"].astype(int))
+
+
+def correct_share() -> float:
+    """Share of Best-of-N's samples that were correct: section 5.2 counts 550 correct ones of 640."""
+    return value("5.2-length/raw/n") / SAMPLES
+
+
+def one_draw() -> pd.DataFrame:
+    """What one sample is worth, wherever the paper says it: columns where, stated, of_all, of_correct (shares).
+
+    Each stated rate is converted into the other by ``correct_share``. That treats samples as pooled; tasks with unequal
+    correct shares blur it by a few points. Table 5.1's K = 1 appears under both readings, since the text calls it both
+    *pass@1* and *random correct*.
+    """
+    correct = correct_share()
+    curve = value("5.1/1/pass_at_k")
+    quartiles = float(published.table("5.2-quartiles")["fast_1"].mean())
+    rows = [
+        ("section 4.4, Best-of-N", "all", value("headline/subset-1-best-of-n-per-sample/value")),
+        ("section 5.3, step 0 (seed 42)", "all", value("5.3-trajectory/0/fast_1")),
+        ("table 5.1, K = 1, as pass@1", "all", curve),
+        ("table 5.1, K = 1, as *random correct*", "correct", curve),
+        ("table 5.3, random-correct", "correct", value("5.3/random-correct/fast_1")),
+        ("section 5.2, mean of the quartiles", "correct", quartiles),
+    ]
+    return pd.DataFrame(
+        {
+            "where": [where for where, _, _ in rows],
+            "stated": [f"of {unit} samples" for _, unit, _ in rows],
+            "of_all": [rate if unit == "all" else rate * correct for _, unit, rate in rows],
+            "of_correct": [rate if unit == "correct" else rate / correct for _, unit, rate in rows],
+        }
+    )
+
+
+def interval_of_one_draw(rate: float, tasks: int = TASKS, level: float = LEVEL) -> tuple[float, float]:
+    """Percentiles of the share of ``tasks`` solved in one draw, if each is solved with probability ``rate``.
+
+    They are multiples of 1 / ``tasks``: binomial quantiles. (Tasks of unequal rates give somewhat narrower ones.)
+    """
+    tail = (1 - level) / 2
+    low, high = stats.binom.ppf([tail, 1 - tail], tasks, rate) / tasks
+    return float(low), float(high)
+
+
+def intervals() -> pd.DataFrame:
+    """Table 5.1's interval beside ``interval_of_one_draw`` of its rate: columns k, low, high, draw_low, draw_high."""
+    table = scaling()
+    draws = np.array([interval_of_one_draw(float(rate)) for rate in table["pass_at_k"]])
+    return table[["k", "low", "high"]].assign(draw_low=draws[:, 0], draw_high=draws[:, 1])
+
+
+def intervals_that_agree() -> int:
+    """In how many rows of ``intervals`` both bounds agree."""
+    table = intervals()
+    same = np.isclose(table["low"], table["draw_low"]) & np.isclose(table["high"], table["draw_high"])
+    return int(same.sum())
+
+
+def step_counts(step: int) -> dict[int, int]:
+    """Fast samples of 32 for each task at a step of the trajectory (seed 42), by task id."""
+    row = published.table("5.3-trajectory").loc[str(step)]
+    tasks = [name for name in row.index if name.startswith("task_")]
+    return {int(name.removeprefix("task_")): round(float(row[name]) * STEP_K) for name in tasks}
+
+
+def step_curve(step: int) -> pd.DataFrame:
+    """Share of tasks with a fast sample among K, from ``step_counts``: columns k (1..32), pass_at_k."""
+    counts = np.array(list(step_counts(step).values()))
+    ks = np.arange(1, STEP_K + 1)
+    return pd.DataFrame({"k": ks, "pass_at_k": pass_at_k(STEP_K, counts[:, None], ks[None, :]).mean(axis=0)})
+
+
+def own_curves() -> pd.DataFrame:
+    """Curves from the paper's own numbers, at powers of two: columns series, k, pass_at_k, low, high (NaN).
+
+    Table 5.1; and what the trajectory's per-task rates give for the policy before adaptation and after step 1, the
+    step whose budget equals Best-of-N's.
+    """
+    powers = [2**i for i in range(6)]
+    parts = [scaling()[["k", "pass_at_k"]].assign(series="table 5.1")]
+    for step, name in ((0, "before adaptation"), (1, "TTT, step 1")):
+        curve = step_curve(step)
+        parts.append(curve[curve["k"].isin(powers)].assign(series=name))
+    return pd.concat(parts, ignore_index=True).assign(low=np.nan, high=np.nan)
+
+
+def task_rates() -> dict[int, float]:
+    """Per-sample fast_1 of the unadapted policy by task id, where the paper gives it.
+
+    Subset 1: step 0 of the trajectory (seed 42, 32 samples); subset 2: Best-of-N (section 5.4).
+    """
+    first = {task: count / STEP_K for task, count in step_counts(0).items()}
+    second = published.table("5.4-tasks")["best_of_n"]
+    return first | {int(task): float(rate) for task, rate in second.items()}
+
+
+def std_ratio_test() -> tuple[float, float]:
+    """(ratio of TTT's standard deviation over seeds to Best-of-N's, one-sided p of the F test for it).
+
+    Standard deviations of 3 and of 2 seeds: 2 and 1 degrees of freedom.
+    """
+    ratio = value("headline/ttt-boa-std/value") / value("headline/best-of-n-std/value")
+    freedom = [int(value(f"headline/seeds-{name}/value")) - 1 for name in ("ttt", "best-of-n")]
+    return ratio, float(stats.f.sf(ratio**2, *freedom))
+
+
+def std_bounds(seeds: int, level: float = LEVEL) -> tuple[float, float]:
+    """What a standard deviation of ``seeds`` normal values may have to be multiplied with, at either end."""
+    tail = (1 - level) / 2
+    low, high = np.sqrt((seeds - 1) / stats.chi2.ppf([1 - tail, tail], seeds - 1))
+    return float(low), float(high)

@@ -1,0 +1,313 @@
+"""The sentences of chapter 5.2 that depend on the data: what a difference, a correlation or a quartile allows to say.
+
+Pure functions of numbers, so that a chapter run on other data says what those data say. "Cannot tell" is an answer. It
+computes no statistics beyond what a sentence needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from math import isnan
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from vegtts_core.book import published
+from vegtts_core.book.prose import number
+from vegtts_core.book.selecting import PAPER_PAIRS, PAPER_TASKS
+from vegtts_core.metrics import GROUP
+from vegtts_core.selection import Comparison, Signal, eligible
+from vegtts_core.statistics import Interval
+
+ENOUGH_TASKS = 6
+"""Fewest tasks with which a two-sided sign test over tasks can give p < 0.05."""
+
+
+class Finding(StrEnum):
+    """What an interval says of a difference."""
+
+    MORE = "more"
+    """All of it lies above 0."""
+    LESS = "less"
+    """All of it lies below 0."""
+    EQUAL = "equal"
+    """The two did not differ anywhere."""
+    OPEN = "open"
+    """It includes 0."""
+    UNKNOWN = "unknown"
+    """There is no interval, or no estimate."""
+
+
+def finding(difference: Interval) -> Finding:
+    """The finding of an interval for a difference."""
+    values = (difference.estimate, difference.low, difference.high)
+    if any(isnan(v) for v in values):
+        return Finding.UNKNOWN
+    if all(abs(v) < 1e-12 for v in values):
+        return Finding.EQUAL
+    if difference.low > 1e-12:
+        return Finding.MORE
+    return Finding.LESS if difference.high < -1e-12 else Finding.OPEN
+
+
+def signed(value: float, fmt: str = "+.0f") -> str:
+    """A number with its sign; what rounds to 0 has none."""
+    text = number(value, fmt)
+    return text.lstrip("+−") if not any(digit in text for digit in "123456789") else text
+
+
+def points(difference: Interval) -> str:
+    """A difference of shares in percentage points: ``+30 points [−5, +60]``."""
+    if isnan(difference.estimate):
+        return number(difference.estimate)
+    scaled = [100 * v for v in (difference.estimate, difference.low, difference.high)]
+    bounds = "no interval" if isnan(scaled[1]) else f"[{signed(scaled[1])}, {signed(scaled[2])}]"
+    return f"{signed(scaled[0])} points {bounds}"
+
+
+def per_protocol(texts: Mapping[str, str]) -> str:
+    """``Published protocol: a. Sound protocol: b.``"""
+    return " ".join(f"{name.capitalize()} protocol: {text}." for name, text in texts.items())
+
+
+def few_tasks(tasks: int) -> str:
+    """A caution where the tasks are too few for any test over tasks; else empty."""
+    if tasks >= ENOUGH_TASKS or tasks < 1:
+        return ""
+    noun = "task" if tasks == 1 else "tasks"
+    least = min(1.0, 2 * 0.5**tasks)
+    return f" With {tasks} {noun}, a two-sided sign test over tasks cannot give less than p = {least:.3g}."
+
+
+def lead(first: str, second: str, differences: Mapping[str, Interval], contested: Mapping[str, int]) -> str:
+    """What follows for "``first`` is fast more often than ``second``", sound protocol last in both mappings.
+
+    ``contested``: groups with both a fast and another correct sample, the only ones in which the two could differ.
+    """
+    name, difference = list(differences.items())[-1]
+    found = {key: finding(value) for key, value in differences.items()}
+    if contested[name] == 0:
+        text = (
+            f"Not tested here: under the {name} protocol no group holds both a fast and another correct sample, so "
+            "every rule that picks a correct one succeeds alike."
+        )
+    elif found[name] is Finding.UNKNOWN:
+        text = "Not decided: one task or none allows no interval over tasks."
+    elif found[name] is Finding.EQUAL:
+        text = f"Under the {name} protocol {first} and {second} succeeded equally in every group."
+    elif found[name] is Finding.OPEN:
+        text = f"Not decided: under the {name} protocol the interval of {first} minus {second} includes 0."
+    else:
+        word = "more" if found[name] is Finding.MORE else "less"
+        text = f"Under the {name} protocol {first} is fast {word} often than {second}."
+    if len(set(found.values())) > 1:
+        others = "; ".join(f"{key}: {_SHORT[value]}" for key, value in found.items())
+        text += f" The protocols do not agree ({others})."
+    return text + (few_tasks(difference.n) if contested[name] else "")
+
+
+_SHORT = {
+    Finding.MORE: "more often",
+    Finding.LESS: "less often",
+    Finding.EQUAL: "no difference",
+    Finding.OPEN: "cannot tell",
+    Finding.UNKNOWN: "no interval",
+}
+
+
+def strength_verdict(comparison: Comparison, tasks: int) -> str:
+    """What the tests on the run's own pairs could and did find, under the sound protocol."""
+    sign, ranks = comparison.sign, comparison.wilcoxon
+    if ranks.n == 0 and sign.n == 0:
+        return "Here the two rules chose equally good samples in every group: nothing differs, nothing can be tested."
+    parts = []
+    for name, test in (("the sign test on success", sign), ("Wilcoxon's test on speedups", ranks)):
+        if test.n == 0:
+            parts.append(f"{name} has no differing pair")
+        elif test.smallest_p > 0.05:
+            parts.append(f"{name} could not have found anything ({test.n} differing pairs)")
+        else:
+            word = "rejects" if test.p_value < 0.05 else "does not reject"
+            parts.append(f"{name} {word} equality at 0.05 ({test.n} differing pairs)")
+    text = "; ".join(parts)
+    caution = "Both count seeds of one task as independent, which they are not."
+    return f"{text[0].upper()}{text[1:]}. {caution}{few_tasks(tasks)}"
+
+
+def steadiness(stds: Mapping[str, float], seeds: int) -> str:
+    """Standard deviations over seeds of some strategies' success, ``surprisal-guided 0.0%, ...``."""
+    if seeds < 2:
+        return "one seed: no standard deviation"
+    return ", ".join(f"{name} {number(value, '.1%')}" for name, value in stds.items())
+
+
+def steadiness_verdict(seeds: int) -> str:
+    """What standard deviations over so many seeds are worth."""
+    if seeds < 2:
+        return "One seed has no spread: nothing can be said of steadiness here."
+    numbers = f"Here each is computed from {seeds} numbers, one per seed"
+    if seeds < ENOUGH_TASKS:
+        return f"{numbers}: it tells which numbers came up, not how steady a rule is."
+    return f"{numbers}, over the same tasks: it holds no uncertainty about tasks."
+
+
+def chance_equal(share: float, tasks: int) -> float:
+    """Probability that two seeds succeed on equally many of ``tasks``, each with chance ``share``."""
+    return float((stats.binom.pmf(np.arange(tasks + 1), tasks, share) ** 2).sum())
+
+
+def correlation_verdict(within: pd.Series, distinct: pd.Series) -> str:
+    """What the within-task correlation of surprisal and speedup says; ``distinct``: with copies counted once."""
+    if isnan(within["rho"]):
+        return "In no task do both surprisal and speedup vary among the correct samples: there is nothing to correlate."
+    found = [_direction(row) for row in (within, distinct)]
+    text = f"Within tasks, {found[0]}"
+    if isnan(distinct["rho"]):
+        return f"{text}; with copies counted once too few candidates are left to say."
+    same = "the same holds" if found[0] == found[1] else found[1]
+    return f"{text}; with copies counted once (n = {int(distinct['n'])}), {same}."
+
+
+def _direction(row: pd.Series) -> str:
+    if isnan(row["p_within_task"]) or row["p_within_task"] >= 0.05:
+        return "surprisal and speedup are not related beyond chance"
+    return f"more surprising samples are {'faster' if row['rho'] > 0 else 'slower'}"
+
+
+def sign_verdict(here: Mapping[str, tuple[Interval, Interval]]) -> str:
+    """Whether counting failures as speedup 0 changes the sign; per protocol (over correct samples, over all)."""
+    correct, everything = list(here.values())[-1]
+    if isnan(correct.estimate) or isnan(everything.estimate):
+        return "Here one of the two cannot be computed: something is constant."
+    change = "changes the sign" if correct.estimate * everything.estimate < 0 else "does not change the sign"
+    shift = "lowers" if everything.estimate < correct.estimate else "raises"
+    return f"Here, counting failures as speedup 0 {shift} ρ and {change} (sound protocol)."
+
+
+def quartile_verdict(table: pd.DataFrame) -> str:
+    """Which quartile is fast most and least often, and whether the outer two can be told apart."""
+    fast = table["fast"].to_numpy(dtype=float)
+    if np.isnan(fast).any():
+        return "There are too few correct samples for quartiles."
+    if np.ptp(fast) < 1e-12:
+        return f"All four quartiles are fast equally often ({number(float(fast[0]), '.0%')})."
+    names = [str(q).split()[0] for q in table["quartile"]]
+    first, last = table.iloc[0], table.iloc[3]
+    text = (
+        f"{names[int(fast.argmax())]} is fast most often ({number(float(fast.max()), '.0%')}), "
+        f"{names[int(fast.argmin())]} least often ({number(float(fast.min()), '.0%')}). "
+    )
+    if isnan(first["low"]) or isnan(last["low"]):
+        return f"{text}One task allows no interval."
+    apart = first["low"] > last["high"] or last["low"] > first["high"]
+    return f"{text}The intervals of Q1 and Q4 {'do not overlap' if apart else 'overlap'}."
+
+
+def winner_text(row: Mapping[str, object]) -> str:
+    """One row of ``winners`` as text: ``1.12× when chosen, 1.02× when read again``."""
+    if not row["groups"]:
+        return "no group has two candidates to choose from"
+    return f"{number(row['chosen'], '{:.3f}×')} on the clock that chose, {number(row['again'], '{:.3f}×')} read again"
+
+
+def winner_verdict(shrinkage: Interval) -> str:
+    """What the ratio of read-again to chosen speedup says of the published choice."""
+    if isnan(shrinkage.estimate):
+        return "No group has two candidates that both protocols accept: nothing was selected by a clock here."
+    if isnan(shrinkage.low):
+        return (
+            f"Read again, the winners measure {number(shrinkage.estimate, '{:.3f}×')} of what chose them; no interval."
+        )
+    value = f"{number(shrinkage, '.3f')} of what chose them ({shrinkage.n} tasks)"
+    if shrinkage.high < 1:
+        return f"Read again, the winners measure {value}: the choice was flattered by its own clock."
+    if shrinkage.low > 1:
+        return f"Read again, the winners measure {value}: the second clock reads higher, a bias and no curse."
+    return f"Read again, the winners measure {value}: a curse cannot be told from none."
+
+
+def paper_best_of(m: int) -> tuple[float, float]:
+    """(reading, bound) for the paper's best of m random correct samples, as a success rate per task.
+
+    The reading is table 5.1 at K = m, linear in log K (whether that table draws from all samples or from the correct
+    ones is not clear). The bound is 1 - (1 - random-correct)^m, the most that the mean of random-correct allows
+    (Jensen's inequality).
+    """
+    curve = published.table("5.1")["pass_at_k"]
+    reading = np.interp(np.log(m), np.log([float(k) for k in curve.index]), curve.to_numpy(dtype=float))
+    return float(reading), 1 - (1 - float(published.value("5.3/random-correct/fast_1"))) ** m
+
+
+def signals_agree(view: pd.DataFrame) -> float:
+    """Median over groups of Spearman's rho between untempered and tempered log-probability of correct samples."""
+    rhos = []
+    for _, group in view[eligible(view) & eligible(view, Signal.SAMPLING)].groupby(GROUP):
+        columns = [group[s.value].rank() for s in (Signal.UNTEMPERED, Signal.SAMPLING)]
+        if all(c.nunique() > 1 for c in columns):
+            rhos.append(float(np.corrcoef(*columns)[0, 1]))
+    return float(np.median(rhos)) if rhos else float("nan")
+
+
+def paper_facts() -> dict[str, str]:
+    """The paper's numbers that the chapter mentions, by name; correlations as rho(surprisal, speedup)."""
+
+    def of(path: str, fmt: str, sign: int = 1) -> str:
+        return number(sign * float(published.value(path)), fmt)
+
+    share = float(published.value("5.3/surprisal-guided/fast_1"))
+    spread = float(published.value("5.3/confidence-guided/std"))
+    gap = share - float(published.value("5.3/confidence-guided/fast_1"))
+    return {
+        "gap": number(100 * gap, ".0f"),
+        "pairs": str(PAPER_PAIRS),
+        "surprisal-share": of("5.3/surprisal-guided/fast_1", ".0%"),
+        "confidence-share": of("5.3/confidence-guided/fast_1", ".0%"),
+        "random-share": of("5.3/random-correct/fast_1", ".1%"),
+        "top3-share": of("5.3/surprisal-guided-top3/fast_1", ".0%"),
+        "oracle-speedup": of("5.3/best-correct/mean_speedup", "{:.1f}×"),
+        "top3-speedup": of("5.3/surprisal-guided-top3/mean_speedup", "{:.1f}×"),
+        "largest-speedup": number(float(published.table("D.2")["speedup"].max()), "{:.1f}×"),
+        "surprisal-std": of("5.3/surprisal-guided/std", ".1%"),
+        "confidence-std": number(spread, ".1%"),
+        "seed-gap": number(spread * np.sqrt(2) * PAPER_TASKS, ".0f"),
+        "equal-chance": number(chance_equal(share, PAPER_TASKS), ".0%"),
+        "wilcoxon-w": of("5.2-strength/wilcoxon/statistic", ".0f"),
+        "wilcoxon-n": of("5.2-strength/wilcoxon/n", ".0f"),
+        "discordant": of("5.2-strength/sign-one-sided/n", ".0f"),
+        "paper-n": of("5.2-length/raw/n", ".0f"),
+        "rho-raw": of("5.2-length/raw/rho", ".3f", -1),
+        "rho-raw-p": of("5.2-length/raw/p_value", ".2f"),
+        "rho-partial": of("5.2-length/partial/rho", ".3f", -1),
+        "rho-probe": of("5.3b-probe/all-step-0/rho", ".3f"),
+        "q1": of("5.2-quartiles/Q1/fast_1", ".0%"),
+        "q2": of("5.2-quartiles/Q2/fast_1", ".0%"),
+        "q4": of("5.2-quartiles/Q4/fast_1", ".0%"),
+        "tokens-first": of("5.2-quartiles/Q1/mean_tokens", ".0f"),
+        "tokens-last": of("5.2-quartiles/Q4/mean_tokens", ".0f"),
+        "half-first": of("5.2-halves/high-surprisal/fast_1", ".1%"),
+        "half-last": of("5.2-halves/low-surprisal/fast_1", ".1%"),
+    }
+
+
+def facts(views: Mapping[str, pd.DataFrame], copies: pd.DataFrame) -> dict[str, str]:
+    """Numbers that the chapter's prose mentions, by name. ``copies``: ``selecting.copies_side_by_side``."""
+    reading, bound = paper_best_of(3)
+    groups = int(copies["groups"].sum())
+    found = paper_facts() | {
+        "reading-3": number(reading, ".0%"),
+        "bound-3": number(bound, ".0%"),
+        "bound-all": number(bound**PAPER_PAIRS, ".0%"),
+        "groups": str(groups),
+        "signals-rho": number(signals_agree(views["sound"]), ".2f"),
+    }
+    for protocol in views:
+        correct, distinct = copies[f"{protocol}.correct"].mean(), copies[f"{protocol}.distinct"].mean()
+        found |= {
+            f"correct-{protocol}": number(float(correct), ".1f"),
+            f"distinct-{protocol}": number(float(distinct), ".1f"),
+            f"contested-{protocol}": str(int(copies[f"{protocol}.contested"].sum())),
+            f"one-top3-{protocol}": str(int(copies[f"{protocol}.one_top3"].sum())),
+        }
+    return found
