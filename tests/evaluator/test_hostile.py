@@ -71,7 +71,12 @@ BODIES: dict[str, tuple[str, str, ErrorKind, str]] = {
         ErrorKind.WRONG_VALUES,
         "budget",
     ),
-    "bfloat16 elementwise": ("88", "return F.gelu(x.bfloat16(), approximate='tanh').float()", ErrorKind.WRONG_VALUES, ""),
+    "bfloat16 elementwise": (
+        "88",
+        "return F.gelu(x.bfloat16(), approximate='tanh').float()",
+        ErrorKind.WRONG_VALUES,
+        "",
+    ),
     "float16 and back": ("19", "return x.clamp(min=0).half().float()", ErrorKind.WRONG_VALUES, ""),
     "wrong index": ("51", "return x.argmin(self.dim)", ErrorKind.WRONG_VALUES, "wrong entries"),
     "index out of range": ("51", "return x.argmax(self.dim) + 10**6", ErrorKind.WRONG_VALUES, "wrong entries"),

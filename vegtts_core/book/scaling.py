@@ -146,7 +146,7 @@ def one_draw(views: Views) -> pd.DataFrame:
 
 
 def intervals(views: Views, rows: pd.DataFrame) -> pd.DataFrame:
-    """The paper's interval, its reconstruction, and both kinds of interval here (sound): columns as text, one row per K.
+    """The paper's interval, its reconstruction, and both kinds of interval here (sound): text, one row per K.
 
     ``here_draw`` is ``metrics.subset_resampling``: what the paper appears to do, not an interval of the mean.
     """
@@ -243,8 +243,8 @@ def per_task_columns() -> dict[str, Column]:
 def selected(views: Views, headroom: pd.DataFrame) -> pd.DataFrame:
     """The fastest correct sample of each group: table D.2 beside the geometric mean over seeds, per task and protocol.
 
-    ``headroom`` comes from ``book.headroom``. Columns: task_id, paper, published, sound (ratios), groups (how many had a
-    correct sample under ``sound``), seeds, headroom.
+    ``headroom`` comes from ``book.headroom``. Columns: task_id, paper, published, sound (ratios), published_groups and
+    sound_groups (how many groups had a correct sample, as text), headroom.
     """
     claimed = published.table("D.2")["speedup"]
     caps = headroom.set_index("task_id")["headroom"]

@@ -171,9 +171,8 @@ def figure_speedups(ours: pd.DataFrame, theirs: pd.DataFrame) -> alt.VConcatChar
     paper_axis = Axis("speedup", "arithmetic mean speedup", ".3~g", log=True)
     bottom = grouped_intervals(theirs, "strategy", "side", paper_axis, "low", "high", 1.0, "")
     panels = (top.properties(title="Measured here"), bottom.properties(title="Published"))
-    return alt.vconcat(*panels).resolve_scale(
-        color="independent", shape="independent", y="independent", yOffset="independent"
-    )
+    own = dict.fromkeys(("color", "shape", "y", "yOffset"), "independent")
+    return alt.vconcat(*panels).resolve_scale(**own)
 
 
 def copies(view: pd.DataFrame, p: float = 1.0) -> pd.DataFrame:

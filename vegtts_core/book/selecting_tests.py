@@ -104,7 +104,7 @@ def over_tasks(outcomes: pd.DataFrame, first: Strategy, second: Strategy) -> tup
 def _p(value: float) -> str:
     if np.isnan(value):
         return number(value)
-    return "< 0.001" if value < 0.001 else number(value, ".3f")
+    return "< 0.001" if value < 0.001 else number(value, ".3g")
 
 
 def _test(test: Test) -> str:

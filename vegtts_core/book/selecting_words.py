@@ -63,8 +63,12 @@ def points(difference: Interval) -> str:
     if isnan(difference.estimate):
         return number(difference.estimate)
     scaled = [100 * v for v in (difference.estimate, difference.low, difference.high)]
-    bounds = "no interval" if isnan(scaled[1]) else f"[{signed(scaled[1])}, {signed(scaled[2])}]"
-    return f"{signed(scaled[0])} points {bounds}"
+    if isnan(scaled[1]):
+        return f"{signed(scaled[0])} points (no interval)"
+    if scaled[2] - scaled[1] < 1e-9:
+        # The bootstrap of equal numbers has no width; printing it as bounds would look like certainty.
+        return f"{signed(scaled[0])} points in every task"
+    return f"{signed(scaled[0])} points [{signed(scaled[1])}, {signed(scaled[2])}]"
 
 
 def per_protocol(texts: Mapping[str, str]) -> str:
@@ -102,10 +106,11 @@ def lead(first: str, second: str, differences: Mapping[str, Interval], contested
     else:
         word = "more" if found[name] is Finding.MORE else "less"
         text = f"Under the {name} protocol {first} is fast {word} often than {second}."
-    if len(set(found.values())) > 1:
+    if len(set(found.values())) > 1 and set(found.values()) & {Finding.MORE, Finding.LESS}:
         others = "; ".join(f"{key}: {_SHORT[value]}" for key, value in found.items())
         text += f" The protocols do not agree ({others})."
-    return text + (few_tasks(difference.n) if contested[name] else "")
+    decidable = contested[name] > 0 and found[name] in (Finding.OPEN, Finding.MORE, Finding.LESS)
+    return text + (few_tasks(difference.n) if decidable else "")
 
 
 _SHORT = {
@@ -158,16 +163,29 @@ def chance_equal(share: float, tasks: int) -> float:
     return float((stats.binom.pmf(np.arange(tasks + 1), tasks, share) ** 2).sum())
 
 
-def correlation_verdict(within: pd.Series, distinct: pd.Series) -> str:
-    """What the within-task correlation of surprisal and speedup says; ``distinct``: with copies counted once."""
+def correlation_text(table: pd.DataFrame) -> str:
+    """``selecting_tests.correlations`` in a line: pooled, with length held fixed, within tasks."""
+    pooled, partial, _, within = (number(round(float(rho), 2) + 0.0, ".2f") for rho in table["rho"])
+    return f"pooled ρ = {pooled}, with length held fixed {partial}, within tasks {within}"
+
+
+def correlation_verdict(pooled: pd.Series, within: pd.Series, distinct: pd.Series) -> str:
+    """What surprisal and speedup have to do with each other, pooled and within tasks.
+
+    Rows of ``selecting_tests.correlations``; ``distinct`` is within tasks with copies counted once.
+    """
     if isnan(within["rho"]):
         return "In no task do both surprisal and speedup vary among the correct samples: there is nothing to correlate."
     found = [_direction(row) for row in (within, distinct)]
-    text = f"Within tasks, {found[0]}"
+    text = f"Within tasks, copies counted as samples, {found[0]}"
     if isnan(distinct["rho"]):
-        return f"{text}; with copies counted once too few candidates are left to say."
-    same = "the same holds" if found[0] == found[1] else found[1]
-    return f"{text}; with copies counted once (n = {int(distinct['n'])}), {same}."
+        text += "; with copies counted once too few candidates are left to say."
+    else:
+        same = "the same holds" if found[0] == found[1] else found[1]
+        text += f"; with copies counted once (n = {int(distinct['n'])} candidates), {same}."
+    if pooled["rho"] * within["rho"] < 0:
+        text += " Pooled, ρ has the other sign: it compares tasks, not the samples of one."
+    return text
 
 
 def _direction(row: pd.Series) -> str:
@@ -193,11 +211,12 @@ def quartile_verdict(table: pd.DataFrame) -> str:
         return "There are too few correct samples for quartiles."
     if np.ptp(fast) < 1e-12:
         return f"All four quartiles are fast equally often ({number(float(fast[0]), '.0%')})."
-    names = [str(q).split()[0] for q in table["quartile"]]
+    names = np.array([str(q).split()[0] for q in table["quartile"]])
+    most, least = (" and ".join(names[np.abs(fast - end) < 5e-4]) for end in (fast.max(), fast.min()))
     first, last = table.iloc[0], table.iloc[3]
     text = (
-        f"{names[int(fast.argmax())]} is fast most often ({number(float(fast.max()), '.0%')}), "
-        f"{names[int(fast.argmin())]} least often ({number(float(fast.min()), '.0%')}). "
+        f"Fast most often: {most} ({number(float(fast.max()), '.0%')}); "
+        f"least often: {least} ({number(float(fast.min()), '.0%')}). "
     )
     if isnan(first["low"]) or isnan(last["low"]):
         return f"{text}One task allows no interval."
@@ -220,6 +239,8 @@ def winner_verdict(shrinkage: Interval) -> str:
         return (
             f"Read again, the winners measure {number(shrinkage.estimate, '{:.3f}×')} of what chose them; no interval."
         )
+    if shrinkage.high - shrinkage.low < 1e-9 and abs(shrinkage.estimate - 1) < 1e-9:
+        return "Read again, the winners measure the same: no error of the clock can be seen in the choice."
     value = f"{number(shrinkage, '.3f')} of what chose them ({shrinkage.n} tasks)"
     if shrinkage.high < 1:
         return f"Read again, the winners measure {value}: the choice was flattered by its own clock."

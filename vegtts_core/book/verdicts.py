@@ -156,7 +156,7 @@ def _steady(evidence: _Evidence) -> Finding:
     text = f"std over seeds {number(stds['surprisal-guided'], '.3f')} and {number(stds['confidence-guided'], '.3f')}"
     if not all(math.isfinite(value) for value in stds.values()) or evidence.nothing_fast:
         return Finding(text, Outcome.UNDECIDED)
-    return Finding(text, Outcome.CONTRADICTED if stds["surprisal-guided"] > 0 else Outcome.UNDECIDED)
+    return Finding(text, Outcome.CONTRADICTED if stds["surprisal-guided"] > 1e-9 else Outcome.UNDECIDED)
 
 
 def _effect(evidence: _Evidence) -> Finding:
@@ -256,4 +256,6 @@ def say(difference: Interval, above: str, below: str) -> str:
         return f"The interval lies above 0: on tasks like these, {above}."
     if difference.high < 0:
         return f"The interval lies below 0: on tasks like these, {below}."
+    if difference.low == difference.high:
+        return "Both do equally well on every task and seed, so this run cannot tell them apart."
     return "The interval includes 0: this run does not tell which of the two is better."

@@ -21,13 +21,14 @@ from vegtts_core.statistics import Interval, mean_interval
 #: Timed pairs that a candidate needs for its halves to be compared.
 LEAST_PAIRS = 4
 
-_NAMES = ["chosen_by", "read_on", "groups", "tasks", "candidates", "chosen", "again", "shrinkage"]
+_NAMES = ["chosen_by", "read_on", "groups", "tasks", "candidates", "same", "chosen", "again", "shrinkage"]
 
 COLUMNS = {
     "chosen_by": Column("chosen by"),
     "read_on": Column("read again on"),
     "groups": Column("groups", "d"),
     "candidates": Column("candidates per group", ".1f"),
+    "same": Column("same winner on both", "d"),
     "chosen": Column("when chosen", "{:.3f}×"),
     "again": Column("read again", "{:.3f}×"),
     "shrinkage": Column("ratio [95%]", ".3f"),
@@ -82,9 +83,9 @@ def winners(samples: pd.DataFrame) -> pd.DataFrame:
 
     ``samples``: the run's table. Only groups with at least two distinct candidates that both protocols call correct.
     One row per way of choosing: ``chosen_by``, ``read_on``, ``groups``, ``tasks``, ``candidates`` (mean per group),
-    ``chosen`` and ``again`` (geometric mean speedups of the winners on the two measurements) and ``shrinkage``, an
-    Interval of again / chosen (bootstrap over tasks and seeds): below 1 the choice was flattered by its clock. NaN
-    where no group qualifies.
+    ``same`` (groups in which both measurements choose the same), ``chosen`` and ``again`` (geometric mean
+    speedups of the winners on the two measurements) and ``shrinkage``, an Interval of again / chosen (bootstrap over
+    tasks and seeds): below 1 the choice was flattered by its clock. NaN where no group qualifies.
     """
     rows = _distinct(samples)
     ways = [
@@ -95,6 +96,7 @@ def winners(samples: pd.DataFrame) -> pd.DataFrame:
     table = []
     for chosen_by, read_on, needed, way in ways:
         usable = rows.dropna(subset=needed)
+        one, other = needed
         parts = [(key, part) for key, part in usable.groupby(GROUP) if len(part) > 1]
         values = np.array([way(part) for _, part in parts]).reshape(-1, 2)
         tasks = [key[0] for key, _ in parts]  # type: ignore[index]
@@ -107,6 +109,7 @@ def winners(samples: pd.DataFrame) -> pd.DataFrame:
                 len(parts),
                 len(set(tasks)),
                 float(np.mean([len(part) for _, part in parts])) if parts else np.nan,
+                sum(int(part[one].to_numpy().argmax() == part[other].to_numpy().argmax()) for _, part in parts),
                 float(np.exp(chosen.estimate)),
                 float(np.exp(chosen.estimate + change.estimate)),
                 Interval(ratio[0], ratio[1], ratio[2], change.n),

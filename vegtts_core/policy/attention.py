@@ -151,8 +151,8 @@ class SharedSuffix:
         own_top, own_total, own_mixed = _partial(folded, keys, values, hidden)
         top, total, mixed = by_row(top), by_row(total), by_row(mixed)
         both = torch.maximum(top, own_top)
-        weight, own_weight = (top - both).exp_(), (own_top - both).exp_()
-        attended = (mixed * weight + own_mixed * own_weight) / (total * weight + own_total * own_weight)
+        weight, own_weight = total * (top - both).exp_(), own_total * (own_top - both).exp_()
+        attended = (mixed * weight + own_mixed * own_weight) / (weight + own_weight)
         attended = attended.to(query.dtype).view(rows, heads, count, values.shape[-1])
         return attended.transpose(1, 2).contiguous()
 
@@ -160,16 +160,17 @@ class SharedSuffix:
 def _partial(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, hidden: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Softmax attention left unnormalised: (maximum score, sum of exponentials, weighted values), float32.
+    """Softmax attention to one part: (largest score, sum of exponentials relative to it, attended values), float32.
 
     ``query`` (..., q, size) is scaled already; the first two come back as (..., q, 1), the last as (..., q, size).
     """
     scores = (query @ keys.transpose(-1, -2)).float()
     if hidden is not None:
         scores.masked_fill_(hidden, -torch.inf)
-    top = scores.amax(-1, keepdim=True)
-    weights = scores.sub_(top).exp_()
-    return top, weights.sum(-1, keepdim=True), (weights.to(values.dtype) @ values).float()
+    weights = scores.softmax(-1)
+    # The largest score's own weight is exp(0) / sum: the sum comes without another pass of exponentials.
+    total = weights.amax(-1, keepdim=True).reciprocal()
+    return scores.amax(-1, keepdim=True), total, (weights.to(values.dtype) @ values).float()
 
 
 def shared_prefix_attention(

@@ -1,0 +1,71 @@
+"""What is measured: identical code is not faster, real differences are found, work cannot be put off the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from making import reference, with_forward
+
+from vegtts_core.evaluator import Decision, EvaluatorSettings, ForwardEvaluator, ProtocolName, SoundSettings
+from vegtts_core.tasks import Task
+
+SETTINGS = EvaluatorSettings(
+    protocols=frozenset({ProtocolName.SOUND}), sound=SoundSettings(max_seconds=0.6, warmup=2), threads=1
+)
+FIVE_TIMES = "for _ in range(5):\n    y = A @ B\nreturn y"
+
+
+@pytest.fixture(scope="module")
+def timing(tasks: dict[str, Task]) -> Iterator[ForwardEvaluator]:
+    with ForwardEvaluator([tasks["1"]], SETTINGS) as evaluator:
+        yield evaluator
+
+
+def test_identical_code_is_not_called_faster(timing: ForwardEvaluator, tasks: dict[str, Task]) -> None:
+    same = [replace(reference(tasks["1"]), fingerprint=str(number)) for number in range(4)]
+    decisions = [verdict.sound.decision for verdict in timing.evaluate(same) if verdict.sound is not None]
+    assert len(decisions) == 4
+    assert decisions.count(Decision.FASTER) <= 1
+
+
+def test_five_times_the_work_is_slower(timing: ForwardEvaluator, tasks: dict[str, Task]) -> None:
+    (verdict,) = timing.evaluate([with_forward(tasks["1"], FIVE_TIMES)])
+    assert verdict.sound is not None and verdict.sound.decision is Decision.SLOWER
+    assert verdict.sound.speedup < 0.6
+
+
+def test_a_fifth_of_the_work_is_faster(tasks: dict[str, Task]) -> None:
+    honest = reference(tasks["1"])
+    wasteful = replace(tasks["1"], source=with_forward(tasks["1"], FIVE_TIMES).source.replace("ModelNew", "Model"))
+    with ForwardEvaluator([wasteful], SETTINGS) as evaluator:
+        (verdict,) = evaluator.evaluate([honest])
+    assert verdict.sound is not None and verdict.sound.decision is Decision.FASTER
+    assert verdict.sound.speedup_low > 1.02 and verdict.sound.reward > 1.6
+
+
+def test_answering_before_the_work_is_done_gains_nothing(timing: ForwardEvaluator, tasks: dict[str, Task]) -> None:
+    """It takes over the conversation with the evaluator, says that it is done, and computes from a copy afterwards."""
+    body = """
+    import sys
+    frame = sys._getframe()
+    while frame.f_code.co_name != "_serve":
+        frame = frame.f_back
+    control, output, inputs = (frame.f_locals[name] for name in ("control", "output", "inputs"))
+    while True:
+        copies = [value.clone() for value in inputs]
+        control.send(b"D")
+        control.recv(1)
+        for _ in range(5):
+            result = copies[0] @ copies[1]
+        output.copy_(result)
+        control.send(b"W")
+        while (command := control.recv(1)) == b"l":
+            control.send(b"L")
+        if not command:
+            raise SystemExit
+    """
+    (verdict,) = timing.evaluate([with_forward(tasks["1"], body)])
+    assert verdict.sound is not None and verdict.sound.decision in (Decision.SLOWER, Decision.UNDECIDED)
+    assert verdict.sound.speedup < 1
