@@ -1,12 +1,13 @@
 """Tokens per second of the transformers policy against ``generate(num_return_sequences=K)`` on the same prompt.
 
-Both sides run the embedded model in float32 in one process run, write exactly the same number of tokens per completion
-(end-of-sequence and stop strings are switched off on both), and give the log-probabilities of what they wrote: the peer
-by ``output_logits``, as transformers documents it. A second peer, shown for the reader who knows the trick, computes
-the prompt once and hands ``generate`` a cache repeated K times; the ratio is to the first. Our side goes first, so that the peak memory reported is ours alone.
-Each side is warmed up once, then timed ``--repeats`` times; the fastest counts, as others may use the machine.
+Both sides run the same model (the embedded one by default) in float32 in one process run, write exactly the same number
+of tokens per completion (end-of-sequence and stop strings are switched off on both), and give the log-probabilities of
+what they wrote: the peer by ``output_logits``, as transformers documents it. A second peer, for the reader who knows
+the trick, computes the prompt once and hands ``generate`` a cache repeated K times; ``ratio`` is to the first.
+Our side goes first, so that the peak memory reported is ours alone. Each side is warmed up once, then timed
+``--repeats`` times; the fastest counts, as others may use the machine.
 
-    python benchmarks/sampling.py [--prompt 400] [--k 64] [--new 32] [--threads 2] [--repeats 3] [--json]
+    python benchmarks/sampling.py [--prompt 400] [--k 64] [--new 32] [--threads 2] [--repeats 3] [--model NAME] [--json]
 """
 
 from __future__ import annotations
@@ -61,13 +62,14 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=32, help="tokens per completion")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--model", default="embedded", help="any name that load_policy takes")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 
-    policy = load_policy()
+    policy = load_policy(options.model)
     assert isinstance(policy, TransformersPolicy)
     policy.eos_ids = frozenset()  # equal work: every completion has its full length
     prompt = prompt_of(policy, options.prompt)
@@ -132,6 +134,7 @@ def main() -> None:
         "peer_seconds": peer_seconds,
         "ours_peak_rss_gib": our_rss,
         "peer": f"transformers {transformers.__version__} generate(num_return_sequences)",
+        "model": options.model,
         "prompt_tokens": options.prompt,
         "k": options.k,
         "new_tokens": options.new,

@@ -13,7 +13,8 @@ from vegtts_core import metrics, selection
 from vegtts_core.book import published, selecting, winners
 from vegtts_core.book import selecting_tests as tests
 from vegtts_core.book import selecting_words as words
-from vegtts_core.book.figures import specification
+from vegtts_core.book.charts import Axis, grouped_intervals, strips
+from vegtts_core.book.figures import draw, specification
 from vegtts_core.book.tables import Table
 from vegtts_core.statistics import Interval
 
@@ -219,7 +220,16 @@ def test_every_table_figure_and_sentence_of_the_chapter_stands_any_data(samples)
     for frame, columns in shown:
         text = Table(frame, "tab-any", "Any.", columns).text()
         assert "nan" not in text and "inf" not in text
-    specification(selecting.figure_speedups(*selecting.speedup_points(paper, here)))
+    rate = Axis("success", "success", ".0%", domain=(-0.02, 1.02))
+    points = selecting.success_points(paper, here)
+    speed = selecting.speed_axis("speedup", views["sound"]["speedup"], "speedup")
+    panels = selecting.candidates(views["sound"])
+    for chart in (
+        grouped_intervals(points, "strategy", "side", rate, "low", "high"),
+        selecting.figure_speedups(*selecting.speedup_points(paper, here)),
+        strips(panels, "task", Axis("surprisal", "surprisal"), speed, "decision"),
+    ):
+        assert "<svg" in draw(specification(chart), "fig-any")
     tasks = samples["task"].nunique()
     sentences = [
         *words.facts(views, copies).values(),

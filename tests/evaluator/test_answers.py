@@ -23,7 +23,7 @@ def _errors(task: Task, draw: Draw, output: torch.Tensor) -> float:
     return scaled_error(task, draw, output) / draw.budget
 
 
-@pytest.mark.parametrize("key", ["1", "23", "40", "48", "88", "95", "97"])
+@pytest.mark.parametrize("key", ["1", "33", "48", "88", "97"])
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_the_reference_fits_its_budget_and_half_precision_does_not(key: str, wide: bool, dtype: torch.dtype) -> None:

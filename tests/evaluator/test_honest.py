@@ -28,7 +28,7 @@ HONEST = {
 }
 
 
-@pytest.mark.parametrize("key", ["1", "5", "19", "33", "51", "88", "94", "97"])
+@pytest.mark.parametrize("key", ["1", "5", "19", "33", "94", "97"])
 def test_the_reference_itself_passes(evaluator: ForwardEvaluator, tasks: dict[str, Task], key: str) -> None:
     (verdict,) = evaluator.evaluate([reference(tasks[key])])
     assert (verdict.error, verdict.reason, verdict.stage) == (None, "", Stage.REWARD)

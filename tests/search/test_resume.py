@@ -14,7 +14,7 @@ from vegtts_core.runs import load_run
 from vegtts_core.runs.schema import MEASURED
 from vegtts_core.search import BestOfNParameters, best_of_n
 
-KILLS = 5
+KILLS = 4
 
 
 def start(yaml: Path, folder: Path) -> subprocess.Popen[bytes]:

@@ -1,13 +1,14 @@
 """Builds the book: ``python -m vegtts_core.book.build --source recorded`` gives ``book/_build/html``.
 
-``book/`` is copied to ``book/_build/staging``, the chapters are executed into that copy, and Jupyter Book renders it
-without executing anything; every warning is an error. The committed chapters in ``book/chapters/`` change only with
-``--commit``. It knows nothing of what the chapters say.
+With ``--source live`` the run that the chapters share is made first. ``book/`` is copied to its ``_build/staging``, the
+chapters are executed into that copy, and Jupyter Book renders it without executing anything; every warning is an error.
+The committed chapters in ``book/chapters/`` change only with ``--commit``. It knows nothing of what the chapters say.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import yaml
 from vegtts_core.book import notebooks, web
 from vegtts_core.book.runner import ChapterError, execute
 from vegtts_core.errors import UserError
-from vegtts_core.project import find_project_root
+from vegtts_core.project import VARIABLE, find_project_root
 
 SOURCES = ("recorded", "live")
 
@@ -63,6 +64,14 @@ def execute_chapters(root: Path, staging: Path, source: str, params: str, source
     return done
 
 
+def run_live(root: Path, params: str) -> None:
+    """Make the live run that the chapters share, with its progress on the terminal; they then find it in the store."""
+    environment = os.environ | {VARIABLE: str(root)}
+    command = [sys.executable, "-m", "vegtts_core.search", "--params", params]
+    if subprocess.run(command, check=False, env=environment).returncode != 0:
+        raise UserError("The live run behind the chapters failed as said above: mend that, or use --source recorded.")
+
+
 def render(root: Path, staging: Path) -> Path:
     """Let Jupyter Book make HTML of the staged book; returns the folder. Raises ``UserError`` if anything is amiss."""
     web.write_script(staging / "_static")
@@ -83,6 +92,8 @@ def build_book(root: Path, source: str, params: str, sources: Path, commit: bool
 
     Returns the folder of the HTML.
     """
+    if source == "live":
+        run_live(root, params)
     staging = stage(root)
     done = execute_chapters(root, staging, source, params, sources)
     html = render(root, staging)

@@ -180,13 +180,13 @@ def equivalent(found: EquivalentK, last: float) -> str:
 
 #: What table 5.2 and the text quote: label, unit counted, path.
 QUOTED = (
-    ("Best-of-N, K = 64", "task", "5.2/best-of-n-64/fast_1"),
-    ("Best-of-N, K = 1", "sample", "5.2/best-of-n-1/fast_1"),
-    ("TTT, step 8", "sample", "5.2/ttt-boa-step-8/fast_1"),
-    ("TTT, mean of 3 seeds", "sample", "headline/ttt-best-3-seeds/value"),
-    ("TTT, best step of seed 42", "sample", "5.3-trajectory/2/fast_1"),
-    ("TTT, step 1 of seed 42", "sample", "5.3-trajectory/1/fast_1"),
-    ("**Best-of-N, all its samples**", "sample", "headline/subset-1-best-of-n-per-sample/value"),
+    ("Best-of-N, K = 64", "tasks", "5.2/best-of-n-64/fast_1"),
+    ("Best-of-N, K = 1", "samples", "5.2/best-of-n-1/fast_1"),
+    ("TTT, step 8", "samples", "5.2/ttt-boa-step-8/fast_1"),
+    ("TTT, mean of 3 seeds", "samples", "headline/ttt-best-3-seeds/value"),
+    ("TTT, best step of seed 42", "samples", "5.3-trajectory/2/fast_1"),
+    ("TTT, step 1 of seed 42", "samples", "5.3-trajectory/1/fast_1"),
+    ("**Best-of-N, all its samples**", "samples", "headline/subset-1-best-of-n-per-sample/value"),
 )
 
 
@@ -209,6 +209,20 @@ def equivalents(views: Views) -> pd.DataFrame:
             row[protocol] = equivalent(found, max(ks, default=0))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def equivalent_columns() -> dict[str, Column]:
+    """How ``equivalents`` is shown."""
+    return {
+        "method": Column("method", group=PUBLISHED),
+        "unit": Column("share of", group=PUBLISHED),
+        "fast_1": Column("fast_1", ".1%", group=PUBLISHED),
+        "stated": Column("equivalent K", group=PUBLISHED),
+        "paper": Column("table 5.1", group="read off the paper's"),
+        "before": Column("step 0", group="read off the paper's"),
+        "published": Column("published", group="read off this run's"),
+        "sound": Column("sound", group="read off this run's"),
+    }
 
 
 def per_task(views: Views) -> pd.DataFrame:
@@ -260,6 +274,15 @@ def selected(views: Views, headroom: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
+def selected_columns() -> dict[str, Column]:
+    """How ``selected`` is shown."""
+    columns = {"task_id": Column("task", "d"), "paper": Column("selected", "{:.1f}×", group=PUBLISHED)}
+    for protocol in PROTOCOLS:
+        columns[protocol] = Column("selected", "{:.2f}×", group=HEADINGS[protocol])
+        columns[f"{protocol}_groups"] = Column("seeds with one", group=HEADINGS[protocol])
+    return columns | {"headroom": Column("headroom", "{:.1f}×", group="here")}
+
+
 def levels(views: Views, ps: tuple[float, ...] = LEVELS) -> pd.DataFrame:
     """fast_p at several p: per protocol the per-sample and the per-task rate with intervals over tasks, as text."""
     table = pd.DataFrame({"p": ps})
@@ -288,6 +311,53 @@ def levels_columns() -> dict[str, Column]:
     return columns
 
 
+def candidates(samples: pd.DataFrame, rows: int = 12) -> pd.DataFrame:
+    """The distinct correct candidates that were sampled most often, by task: what the success rates rest on.
+
+    ``samples`` is a run's table. A candidate is timed once in a run; its copies, of any seed, share the verdict.
+    Columns: task_id, body (first line, as code), samples, published (speedup), sound (speedup with its bounds, text),
+    decision.
+    """
+    correct = samples[samples["published_correct"].eq(True) | samples["sound_correct"].eq(True)]
+    grouped = correct.groupby(["task_id", "fingerprint"], as_index=False)
+    found = grouped.agg(
+        body=("body", "first"),
+        samples=("seed", "size"),
+        published=("published_speedup", "first"),
+        speedup=("sound_speedup", "first"),
+        low=("sound_speedup_low", "first"),
+        high=("sound_speedup_high", "first"),
+        decision=("sound_decision", "first"),
+    )
+    found = found.sort_values("samples", ascending=False, kind="stable").head(rows)
+    found = found.sort_values(["task_id", "samples"], ascending=[True, False], kind="stable", ignore_index=True)
+    found["body"] = [_code(text) for text in found["body"]]
+    triples = found[["speedup", "low", "high"]].astype(float).to_numpy()
+    found["sound"] = [number(v, ".2f") + (f" [{a:.2f}, {b:.2f}]" if a == a and b == b else "") for v, a, b in triples]
+    found["published"] = found["published"].astype(float)
+    return found[["task_id", "body", "samples", "published", "sound", "decision"]]
+
+
+def candidate_columns() -> dict[str, Column]:
+    """How ``candidates`` is shown."""
+    return {
+        "task_id": Column("task", "d"),
+        "body": Column("body of the candidate"),
+        "samples": Column("samples", "d"),
+        "published": Column("published speedup", "{:.2f}×"),
+        "sound": Column("sound speedup [95%]"),
+        "decision": Column("decision"),
+    }
+
+
+def _code(text: object, width: int = 44) -> str:
+    """The first line of ``text`` as MyST code; an ellipsis where something is left out."""
+    lines = str(text).strip().splitlines() or [""]
+    shown = lines[0].replace("`", "'")
+    cut = len(shown) > width or len(lines) > 1
+    return f"`{shown[:width].rstrip()}{' …' if cut else ''}`"
+
+
 def decisions(views: Views) -> pd.DataFrame:
     """Samples by what each protocol says of them: one row per outcome under ``published``, a column per decision.
 
@@ -301,3 +371,10 @@ def decisions(views: Views) -> pd.DataFrame:
     counts = pd.crosstab(pd.Series(rows, name="outcome"), pd.Series(columns))
     counts = counts.reindex(index=["fast", "not fast", "not correct"], columns=order, fill_value=0)
     return counts.assign(all=counts.sum(axis=1)).reset_index()
+
+
+def decision_columns() -> dict[str, Column]:
+    """How ``decisions`` is shown."""
+    columns = {"outcome": Column("published protocol")}
+    columns |= {name: Column(name, "d", group="sound protocol") for name in (*DECISIONS, "not correct")}
+    return columns | {"all": Column("all", "d")}

@@ -12,7 +12,9 @@ import pandas as pd
 from scipy import stats
 
 from vegtts_core.book import published
-from vegtts_core.metrics import pass_at_k
+from vegtts_core.book.prose import number
+from vegtts_core.metrics import equivalent_k, pass_at_k
+from vegtts_core.statistics import wilson
 from vegtts_core.statistics.bootstrap import LEVEL
 
 TASKS = 5
@@ -23,6 +25,12 @@ SAMPLES = 640
 
 STEP_K = 32
 """Samples per task behind each row of the trajectory of section 5.3."""
+
+#: What figure 3 is drawn with besides table 5.1: published rates of TTT, per sample.
+LEVELS = {
+    name: float(published.value(path))
+    for name, path in (("ttt-best", "headline/ttt-best-seed-42/value"), ("ttt", "headline/ttt-best-3-seeds/value"))
+}
 
 
 def value(path: str) -> float:
@@ -146,3 +154,82 @@ def std_bounds(seeds: int, level: float = LEVEL) -> tuple[float, float]:
     tail = (1 - level) / 2
     low, high = np.sqrt((seeds - 1) / stats.chi2.ppf([1 - tail, tail], seeds - 1))
     return float(low), float(high)
+
+
+def before_saturates(share: float = 0.95) -> int:
+    """The fewest samples at which the unadapted policy's ``step_curve`` reaches ``share`` of its end."""
+    curve = step_curve(0)
+    return int(curve.loc[curve["pass_at_k"] >= share * curve["pass_at_k"].iloc[-1], "k"].iloc[0])
+
+
+def adapted_is_worth(k: int = 16) -> float:
+    """How many samples of the unadapted policy solve as many tasks as ``k`` of the one after step 1 (seed 42)."""
+    after = step_curve(1).set_index("k")["pass_at_k"]
+    return equivalent_k(step_curve(0), float(after[k])).k
+
+
+def solved_by_step() -> dict[int, int]:
+    """How many tasks had a fast sample among the 32 of each step of the trajectory (seed 42)."""
+    steps = [int(step) for step in published.table("5.3-trajectory").index]
+    return {step: sum(count > 0 for count in step_counts(step).values()) for step in steps}
+
+
+def chance_bounds(step: int, k: int, level: float = LEVEL, draws: int = 20_000) -> tuple[float, float]:
+    """What the counts of one step leave open of pass@``k`` of its policy on these tasks: Jeffreys posterior bounds.
+
+    Each task's rate has the posterior Beta(c + 1/2, n - c + 1/2) of c fast samples of n = 32.
+    """
+    counts = np.array(list(step_counts(step).values()))
+    rates = np.random.default_rng(0).beta(counts + 0.5, STEP_K - counts + 0.5, size=(draws, len(counts)))
+    tail = (1 - level) / 2
+    low, high = np.quantile((1 - (1 - rates) ** k).mean(axis=1), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def facts() -> dict[str, str]:
+    """The paper's numbers, and what follows from them, that chapter 5.1 mentions in its sentences, by name."""
+    ratio, p_value = std_ratio_test()
+    seeds = int(value("headline/seeds-best-of-n/value"))
+    table, draws = scaling(), one_draw().set_index("where")
+    before = step_curve(0).set_index("k")["pass_at_k"]
+    return {
+        "paper-first": number(value("5.1/1/pass_at_k"), ".1%"),
+        "paper-16": number(value("5.1/16/pass_at_k"), ".1%"),
+        "paper-last": number(value("5.1/64/pass_at_k"), ".0%"),
+        "paper-per-sample": number(value("headline/subset-1-best-of-n-per-sample/value"), ".1%"),
+        "paper-random-correct": number(value("5.3/random-correct/fast_1"), ".1%"),
+        "paper-quartiles": number(float(draws.at["section 5.2, mean of the quartiles", "of_correct"]), ".1%"),
+        "paper-step-0": number(value("5.3-trajectory/0/fast_1"), ".1%"),
+        "paper-correct": f"{value('5.2-length/raw/n'):.0f} of {SAMPLES}",
+        "paper-std": number(value("5.1/1/std"), ".1%"),
+        "paper-bounds": f"[{number(value('5.1/1/low'), '.0%')}, {number(value('5.1/1/high'), '.0%')}]",
+        "ttt": number(value("headline/ttt-best-3-seeds/value"), ".1%"),
+        "ttt-step-8": number(value("headline/ttt-best-step-8/value"), ".1%"),
+        "ttt-best": number(value("headline/ttt-best-seed-42/value"), ".1%"),
+        "ttt-equal-budget": number(value("5.3-trajectory/1/fast_1"), ".1%"),
+        "ttt-std": number(value("headline/ttt-boa-std/value"), ".1%"),
+        "std-ratio": number(ratio, ".1f"),
+        "std-p": number(p_value, ".2f"),
+        "std-factors": "{:.2f} to {:.0f}".format(*std_bounds(seeds)),
+        "agree": f"{intervals_that_agree()} of {len(table)}",
+        "solved-low": number(wilson(TASKS, TASKS).low, ".0%"),
+        "before-16": number(float(before[16]), ".1%"),
+        "before-16-bounds": "{:.0%} to {:.0%}".format(*chance_bounds(0, 16)),
+        "every-step": _every_step(),
+        "ttt-difference": _points("headline/ttt-best-3-seeds/value"),
+        "ttt-difference-equal": _points("5.3-trajectory/1/fast_1"),
+        "before-saturates": str(before_saturates()),
+        "adapted-worth": number(adapted_is_worth(), ".0f"),
+    }
+
+
+def _points(path: str) -> str:
+    """A rate per sample minus that of Best-of-N's samples, in percentage points."""
+    return number(100 * (value(path) - value("headline/subset-1-best-of-n-per-sample/value")), "+.1f")
+
+
+def _every_step() -> str:
+    solved = solved_by_step()
+    least = min(solved.values())
+    what = "every task" if least == TASKS else f"at least {least} of {TASKS} tasks"
+    return f"{what} has a fast sample among the {STEP_K} of each step from {min(solved)} to {max(solved)} (seed 42)"

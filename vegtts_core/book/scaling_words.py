@@ -11,13 +11,39 @@ from math import isnan
 import pandas as pd
 
 from vegtts_core import metrics
-from vegtts_core.book import scaling_paper
+from vegtts_core.book.headroom import headroom
 from vegtts_core.book.prose import number
-from vegtts_core.book.scaling import MARK, PROTOCOLS, Views, bounds, rate, sample_counts
+from vegtts_core.book.scaling import (
+    MARK,
+    PROTOCOLS,
+    Views,
+    bounds,
+    decisions,
+    equivalent,
+    rate,
+    sample_counts,
+    selected,
+)
+from vegtts_core.book.scaling_paper import LEVELS
 from vegtts_core.metrics.saturation import saturation
-from vegtts_core.statistics import Interval, wilson
+from vegtts_core.runs import Run
+from vegtts_core.statistics import Interval, Population
 
 _SLACK = 1e-9
+
+
+def facts(run: Run, views: Views) -> dict[str, str]:
+    """Facts and sentences about a run that chapter 5.1's prose holds, by name."""
+    return {
+        "counted": counted(views["sound"]),
+        "copies": copies(run.samples),
+        "population": Population.TASKS.sentence,
+        "confirmed": confirmed(decisions(views)),
+        "references": references_against_themselves(run.references),
+        "precision": precision(run.samples, run.manifest["parameters"]["evaluator"]["sound"]["half_width"]),
+        "headroom": above_headroom(selected(views, headroom(run.references))),
+        "magnitude": magnitude(views),
+    }
 
 
 def counted(view: pd.DataFrame) -> str:
@@ -126,12 +152,6 @@ def saturation_verdict(view: pd.DataFrame) -> str:
     return adds.strip()
 
 
-def before_saturates(share: float = 0.95) -> int:
-    """The fewest samples at which the curve of the paper's unadapted policy reaches ``share``."""
-    curve = scaling_paper.step_curve(0)
-    return int(curve.loc[curve["pass_at_k"] >= share * curve["pass_at_k"].iloc[-1], "k"].iloc[0])
-
-
 def draw_here(views: Views) -> str:
     """The per-sample and the per-task rate under each protocol."""
     parts = []
@@ -142,6 +162,17 @@ def draw_here(views: Views) -> str:
         tasks = number(metrics.task_fast_p(view), ".0%")
         parts.append(f"{number(found.estimate, '.1%')}{ends} of samples, {tasks} of tasks ({protocol})")
     return "; ".join(parts) + "."
+
+
+def equivalent_here(views: Views) -> str:
+    """Where TTT's published rate per sample would lie on this run's curves, per protocol."""
+    parts = []
+    for protocol in PROTOCOLS:
+        ks = sample_counts(views[protocol])
+        found = metrics.equivalent_k_interval(views[protocol], LEVELS["ttt"], ks)
+        parts.append(f"{equivalent(found, max(ks, default=0))} ({protocol})")
+    share = number(LEVELS["ttt"], ".1%")
+    return f"On this run's curves, of another policy, {share} of tasks takes K = {' and '.join(parts)}."
 
 
 def interval_here(views: Views, rows: pd.DataFrame) -> str:
@@ -155,12 +186,6 @@ def interval_here(views: Views, rows: pd.DataFrame) -> str:
     one = bounds(float(resampled["low"].iloc[0]), float(resampled["high"].iloc[0]))
     mean = "none (one task)" if isnan(first["low"]) else bounds(first["low"], first["high"]) + mark
     return f"At K = 1 under the sound protocol: one draw {one}; the mean over other tasks {mean}."
-
-
-def solved_bounds(tasks: int) -> str:
-    """Wilson's interval for ``tasks`` of ``tasks`` solved: what a [100%, 100%] leaves out."""
-    found = wilson(tasks, tasks)
-    return f"{number(found.low, '.0%')} to {number(found.high, '.0%')}"
 
 
 def spread_here(rows: pd.DataFrame) -> str:
@@ -206,15 +231,31 @@ def references_against_themselves(references: pd.DataFrame) -> str:
     )
 
 
-def copies(views: Views) -> str:
-    """How many of the samples are different candidates."""
-    found = metrics.summary(views["sound"])
-    if not len(views["sound"]):
-        return "There are no samples."
-    samples, distinct = int(found["samples"].iloc[0]), int(found["distinct"].iloc[0])
-    groups = int(found["groups"].iloc[0])
-    each = number(distinct / groups, ".1f")
-    return f"The {plural(samples, 'sample')} hold {plural(distinct, 'distinct candidate')}, {each} per task and seed."
+def copies(samples: pd.DataFrame) -> str:
+    """How many of a run's samples are different candidates, and how many of those are right."""
+    correct = samples[samples["published_correct"].eq(True) | samples["sound_correct"].eq(True)]
+    distinct, right = (
+        len(part.dropna(subset="fingerprint").groupby(["task", "fingerprint"])) for part in (samples, correct)
+    )
+    return (
+        f"Its {plural(len(samples), 'sample')} are {plural(distinct, 'distinct candidate')}, and its "
+        f"{plural(len(correct), 'correct sample')} are {plural(right, 'distinct candidate')}."
+    )
+
+
+def precision(samples: pd.DataFrame, target: float) -> str:
+    """How wide the sound protocol's intervals came out, against ``target``, the half-width at which timing may stop."""
+    found = samples.dropna(subset=["sound_speedup_low", "sound_speedup_high"])
+    found = found.drop_duplicates(["task", "fingerprint"])
+    if not len(found):
+        return "No candidate was timed under the sound protocol."
+    ends = found[["sound_speedup_low", "sound_speedup_high"]].astype(float)
+    half = float(((ends["sound_speedup_high"] / ends["sound_speedup_low"]) ** 0.5 - 1).median())
+    wide = " So wide, they say that the machine was busy or unsteady while it timed." if half > 5 * target else ""
+    return (
+        f"The median half-width of the sound protocol's intervals, over {plural(len(found), 'candidate')}, is "
+        f"{number(half, '.0%')}; timing stops early at {number(target, '.0%')}.{wide}"
+    )
 
 
 def above_headroom(table: pd.DataFrame) -> str:
@@ -232,13 +273,15 @@ def above_headroom(table: pd.DataFrame) -> str:
     return f"Above their task's headroom here, and so to be doubted: {', '.join(over)}."
 
 
-def magnitude(views: Views) -> str:
-    """From fast_1 to fast_1.5 under each protocol, per sample."""
+def magnitude(views: Views, p: float = 1.5) -> str:
+    """From fast_1 to fast_p under each protocol, per sample."""
     parts = []
     for protocol in PROTOCOLS:
-        first, last = (metrics.sample_fast_p(views[protocol], p) for p in (1.0, 1.5))
-        parts.append(f"from {number(first, '.1%')} to {number(last, '.1%')} ({protocol})")
-    return f"From p = 1 to p = 1.5 the share of samples falls {' and '.join(parts)}."
+        first, last = (metrics.sample_fast_p(views[protocol], level) for level in (1.0, p))
+        parts.append(f"from {number(first, '.1%')} at p = 1 to {number(last, '.1%')} at p = {p:g} ({protocol})")
+    if all(metrics.sample_fast_p(views[protocol]) == 0 for protocol in PROTOCOLS):
+        return "Nothing is fast at any p."
+    return f"The share of samples goes {' and '.join(parts)}."
 
 
 def takeaway(rows: pd.DataFrame, policy: str) -> str:
@@ -246,5 +289,7 @@ def takeaway(rows: pd.DataFrame, policy: str) -> str:
     paper, sound = end(rows, "published"), end(rows, "sound")
     if isnan(paper) or isnan(sound):
         return "This run holds no samples and adds nothing."
-    ends = f"{number(paper, '.0%')} of tasks under the published protocol and {number(sound, '.0%')} under the sound one"
+    ends = (
+        f"{number(paper, '.0%')} of tasks under the published protocol and {number(sound, '.0%')} under the sound one"
+    )
     return f"Here all samples of {policy} together solve {ends}."

@@ -59,12 +59,12 @@ BEST_OF_3_RANDOM = best_of_random(3)
 
 
 def _percent(low: float, high: float) -> str | None:
-    """Bounds as ``41–87%``; None where there are none."""
-    return None if np.isnan(low) or np.isnan(high) else f"{100 * low:.0f}–{100 * high:.0f}%"
+    """Bounds as ``41–87%`` on one line; None where there are none."""
+    return None if np.isnan(low) or np.isnan(high) else f"{100 * low:.0f}\u2060–\u2060{100 * high:.0f}%"
 
 
-SIDES = {PAPER: "published", "published": "here, published protocol", "sound": "here, sound protocol"}
-"""How a table with one row per side calls them."""
+SIDES = {PAPER: "paper", "published": "here, published", "sound": "here, sound"}
+"""How a table with one row per side calls them: the paper, and the run of the chapter under each protocol."""
 
 
 def success(paper: pd.DataFrame, here: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -91,11 +91,11 @@ def success(paper: pd.DataFrame, here: Mapping[str, pd.DataFrame]) -> pd.DataFra
 
 SUCCESS_COLUMNS = {
     "strategy": Column("strategy"),
-    "side": Column("measured"),
+    "side": Column("source"),
     "success": Column("success", ".0%"),
-    "bootstrap": Column("bootstrap over tasks"),
+    "bootstrap": Column("bootstrap"),
     "wilson": Column("Wilson"),
-    "std": Column("std over seeds", ".1%"),
+    "std": Column("std", ".1%"),
     "groups": Column("groups", "d"),
 }
 
@@ -285,6 +285,6 @@ def candidates(view: pd.DataFrame, most_tasks: int = 12) -> pd.DataFrame:
     kept = sorted(found["task_id"].unique())[:most_tasks]
     found = found[found["task_id"].isin(kept)]
     found["task"] = "task " + found["task_id"].astype(str)
-    found = found.sort_values(["decision", "task_id"], kind="stable", ignore_index=True)
+    found = found.sort_values(["task_id", "decision"], kind="stable", ignore_index=True)
     found["decision"] = found["decision"].astype(str)
     return found[["task", "task_id", "seed", "surprisal", "speedup", "decision", "copies"]]

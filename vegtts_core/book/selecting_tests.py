@@ -104,7 +104,7 @@ def over_tasks(outcomes: pd.DataFrame, first: Strategy, second: Strategy) -> tup
 def _p(value: float) -> str:
     if np.isnan(value):
         return number(value)
-    return "< 0.001" if value < 0.001 else number(value, ".3g")
+    return "<\u00a00.001" if value < 0.001 else number(value, ".3g")
 
 
 def _test(test: Test) -> str:
@@ -212,7 +212,7 @@ def length_table(here: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 LENGTH_COLUMNS = {
     "analysis": Column("analysis"),
-    "side": Column("measured"),
+    "side": Column("source"),
     "rho": Column("ρ [95%]", ".3f"),
     "n": Column("samples", "d"),
     "naive": Column("p, naive", _p),

@@ -13,8 +13,10 @@ from vegtts_core.book import published
 from vegtts_core.book.headroom import headroom_h100
 from vegtts_core.book.prose import number
 from vegtts_core.evaluator.settings import EvaluatorSettings
+from vegtts_core.metrics import GROUP
 from vegtts_core.runs import Run
 from vegtts_core.selection import STRATEGIES
+from vegtts_core.statistics import Interval, mean_interval
 
 
 def run_facts(run: Run) -> dict[str, str]:
@@ -45,12 +47,19 @@ def run_facts(run: Run) -> dict[str, str]:
     }
 
 
+def fast_rates(view: pd.DataFrame) -> tuple[Interval, Interval]:
+    """fast_1 per sample and per task of a protocol's view (``metrics.under``), each with its bootstrap interval."""
+    groups = view.assign(hit=view["fast_limit"] > 1).groupby(GROUP)["hit"].agg(["mean", "any"]).reset_index()
+    return mean_interval(groups["mean"], groups["task"]), mean_interval(groups["any"], groups["task"])
+
+
 def _h100_headroom(task_id: int) -> float:
     return float(headroom_h100([task_id])["headroom"].iloc[0])
 
 
 def _policy(run: Run) -> str:
-    return str(run.manifest["policy"]["name"]).rstrip("/").rsplit("/", 1)[-1]
+    name = str(run.manifest["policy"]["name"])
+    return "SmolLM2-135M-Instruct" if name == "embedded" else name.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _machine(machine: dict[str, Any]) -> str:

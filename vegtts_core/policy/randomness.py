@@ -74,11 +74,8 @@ def _draw(
     logits: torch.Tensor, temperature: float, numbers: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     raw = logits.float()
-    if temperature == 0:
-        tokens = raw.argmax(-1)
-    else:
-        # softmax, not exp: a CPU's exp is tens of times slower where it underflows, as it does on most of a vocabulary.
-        tokens = _invert(_cooled(raw, temperature).softmax(-1), numbers)
+    # softmax, not exp: a CPU's exp is tens of times slower where it underflows, as it does on most of a vocabulary.
+    tokens = raw.argmax(-1) if temperature == 0 else _invert(_cooled(raw, temperature).softmax(-1), numbers)
     return tokens, *token_logprobs(raw, tokens, temperature)
 
 
