@@ -7,7 +7,7 @@ the trick, computes the prompt once and hands ``generate`` a cache repeated K ti
 Our side goes first, so that the peak memory reported is ours alone. Each side is warmed up once, then timed
 ``--repeats`` times; the fastest counts, as others may use the machine.
 
-    python benchmarks/sampling.py [--prompt 400] [--k 64] [--new 32] [--threads 2] [--repeats 3] [--model NAME] [--json]
+    python benchmarks/sampling.py [--prompt 400] [--k 64] [--new 32] [--threads 2] [--repeats 1] [--model NAME] [--json]
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=64, help="completions")
     parser.add_argument("--new", type=int, default=32, help="tokens per completion")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--model", default="embedded", help="any name that load_policy takes")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.parse_args()

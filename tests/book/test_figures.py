@@ -89,6 +89,12 @@ def test_fixed_colours_cover_protocols_and_strategies():
     assert set(theme.STRATEGY_COLOURS) == {strategy.name for strategy in STRATEGIES}
 
 
+def test_a_name_keeps_its_colour_in_any_company():
+    paper, sound, other = theme.colours(["paper", "here, sound", "something else"])
+    assert sound == theme.PROTOCOL_COLOURS["sound"] and paper == theme.SOURCE_COLOURS["paper"]
+    assert len({paper, sound, other}) == 3
+
+
 def linear(colour: str) -> np.ndarray:
     value = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)

@@ -135,8 +135,10 @@ def test_quartile_verdict_names_ties():
 
 
 def test_a_correlation_of_tasks_is_called_one():
-    row = pd.Series({"rho": 0.5, "p_within_task": 0.001, "n": 20})
-    assert "compares tasks" in words.correlation_verdict(row, row * [-1, 1, 1], row * [-1, 1, 1])
+    row = pd.Series({"rho": 0.5, "p_within_task": 0.001, "n": 20, "low": 0.2, "high": 0.8})
+    other = pd.Series({"rho": -0.5, "p_within_task": 0.001, "n": 20, "low": -0.8, "high": 0.1})
+    text = words.correlation_verdict(row, other, other)
+    assert "compares tasks" in text and "slower on these tasks, while the interval over tasks includes 0" in text
     assert "compares tasks" not in words.correlation_verdict(row, row, row)
     assert "nothing to correlate" in words.correlation_verdict(row, row * np.nan, row)
 

@@ -30,6 +30,10 @@ def test_identical_code_is_not_called_faster(timing: ForwardEvaluator, tasks: di
     assert decisions.count(Decision.FASTER) <= 1
 
 
+def test_an_empty_call_can_be_timed(timing: ForwardEvaluator) -> None:
+    assert timing.empty_round_trip() > 0
+
+
 def test_five_times_the_work_is_slower(timing: ForwardEvaluator, tasks: dict[str, Task]) -> None:
     (verdict,) = timing.evaluate([with_forward(tasks["1"], FIVE_TIMES)])
     assert verdict.sound is not None and verdict.sound.decision is Decision.SLOWER

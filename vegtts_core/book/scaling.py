@@ -211,29 +211,33 @@ def equivalents(views: Views) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def equivalent_columns() -> dict[str, Column]:
-    """How ``equivalents`` is shown."""
-    return {
+def equivalent_columns(*curves: str) -> dict[str, Column]:
+    """How ``equivalents`` is shown, with the curves named: of ``paper``, ``before``, ``published``, ``sound``."""
+    columns = {
         "method": Column("method", group=PUBLISHED),
         "unit": Column("share of", group=PUBLISHED),
         "fast_1": Column("fast_1", ".1%", group=PUBLISHED),
-        "stated": Column("equivalent K", group=PUBLISHED),
-        "paper": Column("table 5.1", group="read off the paper's"),
-        "before": Column("step 0", group="read off the paper's"),
-        "published": Column("published", group="read off this run's"),
-        "sound": Column("sound", group="read off this run's"),
     }
+    if "paper" in curves:
+        columns["stated"] = Column("equivalent K", group=PUBLISHED)
+    shown = {
+        "paper": Column("table 5.1", group="K read off"),
+        "before": Column("section 5.3, step 0", group="K read off"),
+        "published": Column("published protocol", group="K read off this run's curve"),
+        "sound": Column("sound protocol", group="K read off this run's curve"),
+    }
+    return columns | {name: shown[name] for name in curves}
 
 
 def per_task(views: Views) -> pd.DataFrame:
-    """One row per task: task_id, paper (per-sample rate before adaptation), samples, distinct, and per protocol correct
-    (share), sample and task (fast_1 per sample, share of seeds with a fast sample).
+    """One row per task: task_id, paper (per-sample rate before adaptation), distinct (candidates, counted per seed and
+    summed), and per protocol correct (share), sample and task (fast_1 per sample, share of seeds with a fast sample).
     """
     ids = views["sound"].drop_duplicates("task").set_index("task")["task_id"].astype(int).sort_values()
     rates = scaling_paper.task_rates()
     found = {protocol: metrics.summary(views[protocol], by=By.TASK).loc[ids.index] for protocol in PROTOCOLS}
     table = pd.DataFrame({"task_id": ids, "paper": [rates.get(i) for i in ids]}, index=ids.index)
-    table["samples"], table["distinct"] = found["sound"]["samples"], found["sound"]["distinct"]
+    table["distinct"] = found["sound"]["distinct"]
     for protocol, part in found.items():
         table[f"{protocol}_correct"] = part["correctness"]
         table[f"{protocol}_sample"] = part["sample_fast_p"]
@@ -244,7 +248,6 @@ def per_task(views: Views) -> pd.DataFrame:
 def per_task_columns() -> dict[str, Column]:
     """How ``per_task`` is shown."""
     columns = {"task_id": Column("task", "d"), "paper": Column("sample fast_1", ".1%", group=PUBLISHED)}
-    columns["samples"] = Column("samples", "d", group="here")
     columns["distinct"] = Column("distinct", "d", group="here")
     for protocol in PROTOCOLS:
         heading = HEADINGS[protocol]

@@ -25,6 +25,7 @@ from vegtts_core.book.scaling import (
     selected,
 )
 from vegtts_core.book.scaling_paper import LEVELS
+from vegtts_core.metrics import Bound
 from vegtts_core.metrics.saturation import saturation
 from vegtts_core.runs import Run
 from vegtts_core.statistics import Interval, Population
@@ -91,7 +92,9 @@ def search_verdict(rows: pd.DataFrame) -> str:
     if isnan(paper) or isnan(sound):
         return "There is no curve here, so nothing can be said of it."
     if max(paper, sound) < _SLACK:
-        return "Nothing was faster than its reference under either protocol: a curve at 0 says nothing of its shape."
+        return (
+            "Nothing was found faster than its reference under either protocol: a curve at 0 says nothing of its shape."
+        )
     if sound < _SLACK:
         return (
             "Every success under the published protocol is one that the sound protocol does not confirm. "
@@ -142,7 +145,9 @@ def saturation_verdict(view: pd.DataFrame) -> str:
     points = number(100 * gain, ".1f")
     adds = f"Here the second half of the samples, K = {n // 2} to {n}, adds {points} points under the sound protocol. "
     if gain < 0.01:
-        adds += "The curve is flat at its end, at the level of the tasks that this policy can solve at all. "
+        last = metrics.task_fast_p(view) > 1 - _SLACK
+        what = "with every task solved" if last else "so more would pay only where none has been fast so far"
+        adds += f"The curve is flat at its end, {what}. "
     else:
         adds += "The curve is still rising where it ends: how many samples suffice cannot be told from it. "
     if not isnan(found.low) and found.high >= 4 * found.low:
@@ -170,9 +175,10 @@ def equivalent_here(views: Views) -> str:
     for protocol in PROTOCOLS:
         ks = sample_counts(views[protocol])
         found = metrics.equivalent_k_interval(views[protocol], LEVELS["ttt"], ks)
-        parts.append(f"{equivalent(found, max(ks, default=0))} ({protocol})")
+        sign = "= " if found.bound is Bound.WITHIN else ""
+        parts.append(f"K {sign}{equivalent(found, max(ks, default=0))} ({protocol})")
     share = number(LEVELS["ttt"], ".1%")
-    return f"On this run's curves, of another policy, {share} of tasks takes K = {' and '.join(parts)}."
+    return f"On this run's curves, of another policy, {share} of tasks lies at {' and '.join(parts)}."
 
 
 def interval_here(views: Views, rows: pd.DataFrame) -> str:
@@ -237,6 +243,8 @@ def copies(samples: pd.DataFrame) -> str:
     distinct, right = (
         len(part.dropna(subset="fingerprint").groupby(["task", "fingerprint"])) for part in (samples, correct)
     )
+    if not len(correct):
+        return f"Its {plural(len(samples), 'sample')} are {plural(distinct, 'distinct candidate')}; none is correct."
     return (
         f"Its {plural(len(samples), 'sample')} are {plural(distinct, 'distinct candidate')}, and its "
         f"{plural(len(correct), 'correct sample')} are {plural(right, 'distinct candidate')}."

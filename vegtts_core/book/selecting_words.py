@@ -177,7 +177,7 @@ def correlation_verdict(pooled: pd.Series, within: pd.Series, distinct: pd.Serie
     if isnan(within["rho"]):
         return "In no task do both surprisal and speedup vary among the correct samples: there is nothing to correlate."
     found = [_direction(row) for row in (within, distinct)]
-    text = f"Within tasks, copies counted as samples, {found[0]}"
+    text = f"Within tasks and with copies counted as samples, {found[0]}"
     if isnan(distinct["rho"]):
         text += "; with copies counted once too few candidates are left to say."
     else:
@@ -191,7 +191,10 @@ def correlation_verdict(pooled: pd.Series, within: pd.Series, distinct: pd.Serie
 def _direction(row: pd.Series) -> str:
     if isnan(row["p_within_task"]) or row["p_within_task"] >= 0.05:
         return "surprisal and speedup are not related beyond chance"
-    return f"more surprising samples are {'faster' if row['rho'] > 0 else 'slower'}"
+    text = f"more surprising samples are {'faster' if row['rho'] > 0 else 'slower'}"
+    if isnan(row["low"]):
+        return f"{text} (one task)"
+    return text if row["low"] * row["high"] > 0 else f"{text} on these tasks, while the interval over tasks includes 0"
 
 
 def sign_verdict(here: Mapping[str, tuple[Interval, Interval]]) -> str:

@@ -48,11 +48,15 @@ SHAPES = ("circle", "diamond", "square", "triangle-up", "triangle-down", "cross"
 
 
 def colours(names: list[str]) -> list[str]:
-    """One colour per name: the fixed one where the name is a protocol, strategy or source, else the next category's."""
-    fixed = {**PROTOCOL_COLOURS, **STRATEGY_COLOURS, **SOURCE_COLOURS}
-    if all(name in fixed for name in names):
-        return [fixed[name] for name in names]
-    return [CATEGORY_COLOURS[i % len(CATEGORY_COLOURS)] for i in range(len(names))]
+    """One colour per name: its fixed one if it is a protocol (also ``here, sound``), strategy or source, else the next
+    category's that is not in use.
+    """
+    here = {f"here, {name}": colour for name, colour in PROTOCOL_COLOURS.items()}
+    fixed = {**PROTOCOL_COLOURS, **here, **STRATEGY_COLOURS, **SOURCE_COLOURS}
+    used = {fixed[name] for name in names if name in fixed}
+    spare = [colour for colour in CATEGORY_COLOURS if colour not in used]
+    others = {name: spare[i % len(spare)] for i, name in enumerate(name for name in names if name not in fixed)}
+    return [fixed.get(name) or others[name] for name in names]
 
 
 def config() -> dict[str, Any]:

@@ -8,7 +8,8 @@ error* is |y - r| / (|r| + s), where s is the size that rounding errors of an ho
     are shorter than 16: errors of sums are of the size of what was summed, not of what is left of it.
 A draw's *budget* is the larger of ``error_factor`` times the scaled error of the reference's own float32 run and
 ``error_floor`` times the dtype's epsilon. Reordered float32 arithmetic stays within it; a detour through float16,
-bfloat16 or TF32 does not.
+bfloat16 or TF32 does not, except where its errors average out before they reach the output (rounding the inputs of a
+mean over millions to float16 moves a scalar loss by less than its budget).
 
 Where the float64 result is finite but beyond the output dtype, or the float32 reference overflows on the way, any
 answer is accepted; elsewhere NaN and infinities must be the reference's.

@@ -14,6 +14,7 @@ from vegtts_core.evaluator.cores import threads
 from vegtts_core.evaluator.outcome import Outcome, Stages, failed
 from vegtts_core.evaluator.processes import WarmProcess
 from vegtts_core.evaluator.published import PublishedProtocol
+from vegtts_core.evaluator.round_trip import empty_round_trip
 from vegtts_core.evaluator.session import TaskSession
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.sound import ReferenceLost, SoundProtocol
@@ -27,6 +28,7 @@ OnVerdict = Callable[[int, Verdict], None]
 Progress = Callable[[int, int], None]
 """(verdicts known, candidates)"""
 
+_NOT_RUNNING = "The evaluator is not running: use it as `with ForwardEvaluator(...) as evaluator`."
 _ALLOWED_WHEN_PUBLISHED = frozenset({ErrorKind.INPUT_MODIFIED, ErrorKind.INPUT_ALIASED})
 
 
@@ -79,7 +81,7 @@ class ForwardEvaluator:
         """
         lock = self._lock
         if lock is None:
-            raise UserError("The evaluator is not running: use it as `with ForwardEvaluator(...) as evaluator`.")
+            raise UserError(_NOT_RUNNING)
         groups: dict[str, list[int]] = {}
         for index, candidate in enumerate(candidates):
             if candidate.task_key not in self._tasks:
@@ -99,6 +101,13 @@ class ForwardEvaluator:
                 if progress is not None:
                     progress(len(verdicts), len(candidates))
         return [verdicts[index] for index in range(len(candidates))]
+
+    def empty_round_trip(self) -> float:
+        """Seconds that the evaluator's channel adds to every timed call, of candidate and reference alike (median)."""
+        if self._lock is None:
+            raise UserError(_NOT_RUNNING)
+        with self._lock.running(), self._lock.measuring():
+            return empty_round_trip(self._warm, self.settings)
 
     def _session_of(self, task: Task) -> TaskSession:
         if self._session is None or self._session.task.key != task.key:
