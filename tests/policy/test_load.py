@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 
 import numpy as np
 import peft
@@ -48,7 +47,7 @@ def test_adapter_changes_the_policy_and_its_identity(policy, reference, embedded
     assert adapted.identity.weights_sha256 == policy.identity.weights_sha256
 
     # A trainer's live model: the adapter stays beside the weights.
-    live = TransformersPolicy(plain, policy.tokenizer, replace(policy.identity, versions={}))
+    live = TransformersPolicy(plain, policy.tokenizer, policy.identity)
     assert live.attention_path is AttentionPath.SHARED_PREFIX
     for ours, merged in zip(live.score(PROMPTS[:1], token_ids(groups)[:1])[0], groups[0], strict=True):
         np.testing.assert_allclose(ours.logprobs, merged.logprobs, atol=1e-4)

@@ -63,36 +63,24 @@ def go_first() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def nobody_can_read(path: str | os.PathLike[str]) -> bool:
-    """Whether the user ``nobody`` could read ``path``. Asked by root before it becomes nobody."""
-    if os.geteuid() != 0:
-        return False
-    os.seteuid(_NOBODY)
-    try:
-        with Path(path).open("rb"):
-            return True
-    except OSError:
-        return False
-    finally:
-        os.seteuid(0)
-
-
 def _unshare(flags: int) -> bool:
     return _libc.unshare(flags) == 0
 
 
-def enter_namespaces(become_nobody: bool) -> bool:
+def enter_namespaces() -> bool:
     """Leave the network, other processes and the user behind. The next child is the first of its process namespace.
 
-    ``become_nobody`` (root only): also change to the user ``nobody``, whom no other file or process belongs to.
+    Root becomes the user ``nobody``, to whom no file and no other process belongs. Modules that were not imported
+    before may then be out of reach, if the interpreter lives in a folder that only root can read.
     Returns whether the process is in a user namespace of its own, where nobody else's processes are counted.
     """
     alone = _CLONE_NEWPID | _CLONE_NEWNET | _CLONE_NEWIPC
-    if become_nobody:
+    if os.geteuid() == 0:
         _unshare(alone)
-        os.setgroups([])
-        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        with contextlib.suppress(PermissionError):  # a root that may not change its user stays what it is
+            os.setgroups([])
+            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
         return _unshare(_CLONE_NEWUSER)
     return _unshare(_CLONE_NEWUSER | alone)
 

@@ -136,6 +136,9 @@ class Process:
         if self._prints < 0:
             return
         self._end()
+        with contextlib.suppress(OSError):
+            while self._status.recv(ENDED.size):
+                pass  # until the warden is gone as well
         self._control.close()
         self._status.close()
         os.close(self._prints)

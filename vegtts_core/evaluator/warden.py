@@ -24,11 +24,11 @@ from vegtts_core.evaluator.messages import Assignment
 ENDED = struct.Struct("!Bii")
 
 
-def watch(fds: dict[str, int], become_nobody: bool) -> None:
+def watch(fds: dict[str, int]) -> None:
     """Run one candidate's process to its end. Called in a freshly forked process, never returns normally."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    own_users = jail.enter_namespaces(become_nobody)
+    own_users = jail.enter_namespaces()
     if os.fork() > 0:
         os._exit(0)  # only a child of this process is inside the new process namespace
     jail.adopt_orphans()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import torch
@@ -56,8 +57,8 @@ class TransformersPolicy:
         self.base = cast(PreTrainedModel, base)
         with self._inference():
             self._engine: Engine = engine_for(self.base, path)
-        identity.versions["attention_path"] = self.attention_path.value
-        self._identity = identity
+        versions = {**identity.versions, "attention_path": self.attention_path.value}
+        self._identity = replace(identity, versions=versions)
         self.eos_ids = _eos_ids(self.base, tokenizer)
         config: Any = self.base.config.get_text_config()
         self._context: int | None = getattr(config, "max_position_embeddings", None)
