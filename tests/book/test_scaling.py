@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_tables import grid, random_table, sample, table
 
-from tests.made_tables import grid, random_table, sample, table
 from vegtts_core import metrics
 from vegtts_core.book import scaling, scaling_paper, scaling_words
 from vegtts_core.book.figures import specification

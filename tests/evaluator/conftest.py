@@ -4,16 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from making import QUICK
 
-from vegtts_core.evaluator import EvaluatorSettings, ForwardEvaluator, Limits, SoundSettings
+from vegtts_core.evaluator import ForwardEvaluator
 from vegtts_core.tasks import Task, get_task
 
-#: Short timing: these tests are about verdicts, not about speed.
-QUICK = EvaluatorSettings(
-    limits=Limits(call_seconds=3, memory_mib=1024, printed_bytes=1 << 16),
-    sound=SoundSettings(min_pairs=6, max_pairs=6, warmup=1),
-    threads=1,
-)
 KEYS = ("1", "5", "19", "33", "51", "88", "94", "97")
 
 

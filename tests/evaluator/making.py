@@ -6,8 +6,16 @@ import ast
 import hashlib
 import textwrap
 
+from vegtts_core.evaluator import EvaluatorSettings, Limits, SoundSettings
 from vegtts_core.scaffolds.types import Candidate
 from vegtts_core.tasks import Task
+
+#: Short timing: these tests are about verdicts, not about speed.
+QUICK = EvaluatorSettings(
+    limits=Limits(call_seconds=3, memory_mib=1024, printed_bytes=1 << 16),
+    sound=SoundSettings(min_pairs=6, max_pairs=6, warmup=1),
+    threads=1,
+)
 
 
 def raw(task: Task, source: str) -> Candidate:

@@ -96,7 +96,7 @@ BODIES: dict[str, tuple[str, str, ErrorKind, str]] = {
         "1",
         "import os\n"
         "for fd in range(64):\n"
-        "    for message in (b'D', b'W', b'R', bytes(100)):\n"
+        "    for message in (bytes(100), b'D', b'W', b'R'):\n"
         "        try: os.write(fd, message)\n"
         "        except OSError: pass\n"
         "return A @ B",

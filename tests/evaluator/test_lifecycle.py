@@ -10,8 +10,7 @@ import time
 
 import psutil
 import pytest
-from conftest import QUICK
-from making import reference, with_forward
+from making import QUICK, reference, with_forward
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator import EvaluatorSettings, ForwardEvaluator, ProtocolName, Verdict

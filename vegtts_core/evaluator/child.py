@@ -55,7 +55,7 @@ def run(assignment: Assignment, fds: dict[str, int], own_users: bool) -> None:
 def _build(assignment: Assignment, weights: dict[str, torch.Tensor]) -> nn.Module:
     """The module of the assignment's source, with the shared weights."""
     namespace: dict[str, Any] = {"__name__": "candidate"}
-    exec(compile(assignment.source, "<candidate>", "exec"), namespace)
+    exec(compile(assignment.source, "<candidate>", "exec", dont_inherit=True), namespace)
     make: Any = namespace.get(assignment.class_name)
     if make is None:
         raise _Failure(ErrorKind.COMPILE_ERROR, f"it does not define {assignment.class_name}")

@@ -67,22 +67,31 @@ def _unshare(flags: int) -> bool:
     return _libc.unshare(flags) == 0
 
 
-def enter_namespaces() -> bool:
-    """Leave the network, other processes and the user behind. The next child is the first of its process namespace.
+def leave_others() -> bool:
+    """Leave the network and other processes behind: the next child is the first of its process namespace.
 
-    Root becomes the user ``nobody``, to whom no file and no other process belongs. Modules that were not imported
-    before may then be out of reach, if the interpreter lives in a folder that only root can read.
-    Returns whether the process is in a user namespace of its own, where nobody else's processes are counted.
+    Returns whether this took a user namespace of its own, where nobody else's processes are counted (not for root).
     """
     alone = _CLONE_NEWPID | _CLONE_NEWNET | _CLONE_NEWIPC
     if os.geteuid() == 0:
         _unshare(alone)
-        with contextlib.suppress(PermissionError):  # a root that may not change its user stays what it is
-            os.setgroups([])
-            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-        return _unshare(_CLONE_NEWUSER)
+        return False
     return _unshare(_CLONE_NEWUSER | alone)
+
+
+def leave_root() -> bool:
+    """Root becomes the user ``nobody``, to whom no file belongs and who cannot signal the warden.
+
+    Modules that were not imported before may then be out of reach, if the interpreter lives in a folder that only root
+    can read. Returns whether the process is now in a user namespace of its own.
+    """
+    if os.geteuid() != 0:
+        return False
+    with contextlib.suppress(PermissionError):  # a root that may not change its user stays what it is
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    return _unshare(_CLONE_NEWUSER)
 
 
 def drop_privileges() -> None:

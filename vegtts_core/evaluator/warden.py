@@ -28,7 +28,7 @@ def watch(fds: dict[str, int]) -> None:
     """Run one candidate's process to its end. Called in a freshly forked process, never returns normally."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    own_users = jail.enter_namespaces()
+    own_users = jail.leave_others()
     if os.fork() > 0:
         os._exit(0)  # only a child of this process is inside the new process namespace
     jail.adopt_orphans()
@@ -61,6 +61,7 @@ def _become_candidate(assignment: Assignment, fds: dict[str, int], own_users: bo
     os.dup2(fds["prints"], 1)
     os.dup2(fds["prints"], 2)
     _keep_only([fd for name, fd in fds.items() if name not in ("status", "assignment", "prints")])
+    own_users = jail.leave_root() or own_users
     child.run(assignment, fds, own_users)
 
 
