@@ -12,7 +12,7 @@ from vegtts_core.tasks import Task, get_task
 KEYS = ("1", "5", "19", "33", "51", "88", "94", "97")
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
     """Other processes may be using the other cores."""
     before = torch.get_num_threads()

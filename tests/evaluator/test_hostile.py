@@ -11,7 +11,7 @@ from vegtts_core.tasks import Task
 
 #: name: task, body of forward, error kind, words of the reason
 BODIES: dict[str, tuple[str, str, ErrorKind, str]] = {
-    "wrong values": ("88", "return torch.relu(x)", ErrorKind.WRONG_VALUES, "times the budget"),
+    "wrong values": ("88", "return torch.relu(x)", ErrorKind.WRONG_VALUES, "beyond the budget"),
     "nan": ("19", "return x * float('nan')", ErrorKind.WRONG_VALUES, "NaN"),
     "wrong shape": ("88", "return x[1:]", ErrorKind.WRONG_SHAPE, "shape"),
     "wrong dtype": ("1", "return (A @ B).double()", ErrorKind.WRONG_TYPE, "float64"),

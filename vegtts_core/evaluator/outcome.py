@@ -42,6 +42,6 @@ class Outcome:
     calls: int
 
 
-def failed(stage: Stage, error: ErrorKind, reason: str, calls: int) -> Outcome:
-    """The outcome of a candidate that is not correct."""
-    return Outcome(Measurement(correct=False, reason=reason), stage, error, reason, calls)
+def failed(stage: Stage, error: ErrorKind, reason: str, calls: int, max_error: float = float("nan")) -> Outcome:
+    """The outcome of a candidate that is not correct; ``max_error`` in units of the budget, if it was measured."""
+    return Outcome(Measurement(correct=False, reason=reason, max_error=max_error), stage, error, reason, calls)

@@ -50,6 +50,8 @@ class SoundProtocol:
         self._weights: dict[str, torch.Tensor] | None = None
         self._draw: Draw | None = None
         self._calls = 0
+        #: The largest error so far, in units of the budget.
+        self._worst = float("nan")
 
     def run(self) -> Outcome:
         """Build, check, time. Raises `ReferenceLost`."""
@@ -59,14 +61,14 @@ class SoundProtocol:
                 process = self._session.start(self._source, writable_inputs=False)
                 process.await_ready()
             with self._stages.enter(Stage.CORRECTNESS):
-                max_error = self._check(process)
+                self._check(process)
             with self._stages.enter(Stage.TIMING):
                 measurement = self._time(process)
-            return Outcome(replace(measurement, max_error=max_error), Stage.REWARD, None, "", self._calls)
+            return Outcome(replace(measurement, max_error=self._worst), Stage.REWARD, None, "", self._calls)
         except CandidateFailure as failure:
             if failure.fault and self._draw is not None and self._stages.current is not Stage.COMPILE:
                 failure = self._explain_fault(failure, self._draw)
-            return failed(self._stages.current, failure.kind, failure.reason, self._calls)
+            return failed(self._stages.current, failure.kind, failure.reason, self._calls, self._worst)
         finally:
             if process is not None:
                 process.close()
@@ -88,17 +90,17 @@ class SoundProtocol:
         self._call(process, self._session.output)
         return self._session.output.tensors[0]
 
-    def _check(self, process: Process) -> float:
-        """The largest error in units of the budget, over all draws. Raises `CandidateFailure` if it is above 1."""
-        worst = 0.0
+    def _check(self, process: Process) -> None:
+        """Hold the output against the answer on every draw. Raises `CandidateFailure`."""
+        self._worst = 0.0
         first, *others = self._session.draws
         first_output = torch.empty(0)
         for draw in (first, *others):
             output = self._output_of(process, draw)
             error = self._error(draw, output)
+            self._worst = max(self._worst, error)
             if not error <= 1:
                 raise self._diagnose(process, draw, output.clone(), error)
-            worst = max(worst, error)
             if draw is first:
                 first_output = output.clone()
             elif draw.base is first and draw.moved and identical(output, first_output):
@@ -109,7 +111,6 @@ class SoundProtocol:
             raise CandidateFailure(
                 ErrorKind.NOT_REPEATABLE, f"It was right on {first.name} and wrong when the same inputs came back."
             )
-        return worst
 
     def _error(self, draw: Draw, output: torch.Tensor) -> float:
         error = scaled_error(self._session.task, draw, output)
@@ -138,7 +139,7 @@ class SoundProtocol:
             integers = not output.is_floating_point()
             what = "wrong entries" if integers else "NaN or infinity where the reference has none, or the reverse"
         else:
-            what = f"a scaled error of {error * draw.budget:.2g}, {error:.3g} times the budget"
+            what = "errors beyond the budget"  # how large is in `max_error`: it differs from draw to draw
         return CandidateFailure(ErrorKind.WRONG_VALUES, f"On {draw.name} its output has {what}.")
 
     def _explain_fault(self, failure: CandidateFailure, draw: Draw) -> CandidateFailure:

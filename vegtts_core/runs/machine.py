@@ -61,24 +61,21 @@ def cpu() -> dict[str, Any]:
 
 
 def device(name: str) -> dict[str, Any]:
-    """The device that candidates were timed on: the CPU, or the GPU with its driver."""
-    facts = cpu() | {"device": name}
-    if name.startswith("cuda"):
-        import torch
+    """The device that candidates were timed on: the CPU, or the GPU with its driver; and torch's threads.
 
+    Another number of threads adds up in another order: log-probabilities then differ in their last digits.
+    """
+    import torch
+
+    facts = cpu() | {"device": name, "threads": torch.get_num_threads()}
+    if name.startswith("cuda"):
         properties = torch.cuda.get_device_properties(0)
         facts |= {
             "gpu": properties.name,
             "cuda": torch.version.cuda,
             "gpu_memory_gib": round(properties.total_memory / 2**30, 1),
         }
-        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        try:
-            facts["driver"] = subprocess.run(
-                query, capture_output=True, text=True, check=True, timeout=10
-            ).stdout.strip()
-        except (OSError, subprocess.SubprocessError):
-            facts["driver"] = None
+        facts["driver"] = _driver()
     return facts
 
 
