@@ -1,4 +1,4 @@
-"""What runs in a candidate's process: build the module, then answer commands until the evaluator hangs up.
+"""What runs in a candidate's process: build the module or kernel, then answer commands until the evaluator hangs up.
 
 The reference runs through the same code in a process of its own, so that both carry the same overheads. Nothing in
 this process is trusted once a candidate's source has run in it; what it admits of itself is a courtesy to the reader.
@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import traceback
+import types
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from vegtts_core.evaluator import jail
-from vegtts_core.evaluator.messages import MESSAGE_LIMIT, Assignment, Command, Reply, one_line
+from vegtts_core.evaluator.cores import keep_to_cores
+from vegtts_core.evaluator.jail import Resources
+from vegtts_core.evaluator.kernel_profile import LOADING
+from vegtts_core.evaluator.library import Kernel, build
+from vegtts_core.evaluator.messages import MESSAGE_LIMIT, Assignment, Command, Program, Reply, one_line
+from vegtts_core.evaluator.profiles import ANY_PYTHON, ONE_PROCESS
+from vegtts_core.evaluator.sandbox import Sandbox, confine
 from vegtts_core.evaluator.shared_memory import map_slots
 from vegtts_core.evaluator.types import ErrorKind
+from vegtts_core.kernels.types import CompileError
 
 
 class _Failure(Exception):
@@ -29,9 +37,10 @@ class _Failure(Exception):
         self.kind = kind
 
 
-def run(assignment: Assignment, fds: dict[str, int], own_users: bool) -> None:
+def run(assignment: Assignment, fds: dict[str, int], box: Sandbox) -> None:
     """Build and serve. Returns when the evaluator closes the control socket."""
     control = socket.socket(fileno=fds["control"])
+    kernel = Kernel(assignment, fds) if assignment.program is Program.KERNEL else None
     inputs = map_slots(fds["inputs"], assignment.arguments, assignment.writable_inputs)
     weights = dict(
         zip(assignment.weights, map_slots(fds["weights"], list(assignment.weights.values()), False), strict=True)
@@ -40,8 +49,21 @@ def run(assignment: Assignment, fds: dict[str, int], own_users: bool) -> None:
     for name in ("inputs", "weights", "output"):
         os.close(fds[name])
     torch.set_num_threads(assignment.threads)
-    jail.limit_resources(assignment.memory_bytes, assignment.printed_bytes, assignment.cpu_seconds, own_users)
-    jail.drop_privileges()
+    if assignment.program not in (Program.COMPILER, Program.NVRTC):
+        keep_to_cores(assignment.threads)
+    resources = Resources(assignment.memory_bytes, assignment.file_bytes, assignment.cpu_seconds)
+    one = LOADING if kernel is not None else ONE_PROCESS
+    confine(box, ANY_PYTHON if assignment.any_python else one, resources)
+    lacking = sorted(assignment.layers & box.missing.keys())
+    if lacking:
+        _admit(control, _Failure(ErrorKind.CRASH, f"its sandbox could not be put up: {lacking[0]} is missing"))
+        return
+    if assignment.program in (Program.COMPILER, Program.NVRTC):
+        _compile(assignment, control, output, box.scratch)
+        return
+    if kernel is not None:
+        _serve_kernel(control, kernel)
+        return
     with torch.no_grad():
         try:
             module = _build(assignment, weights)
@@ -54,8 +76,15 @@ def run(assignment: Assignment, fds: dict[str, int], own_users: bool) -> None:
 
 def _build(assignment: Assignment, weights: dict[str, torch.Tensor]) -> nn.Module:
     """The module of the assignment's source, with the shared weights."""
-    namespace: dict[str, Any] = {"__name__": "candidate"}
-    exec(compile(assignment.source, "<candidate>", "exec", dont_inherit=True), namespace)
+    itself = types.ModuleType("candidate")
+    namespace: dict[str, Any] = itself.__dict__
+    name = "<candidate>"
+    if assignment.any_python:  # compilers of Python (torch.jit, Triton) look for its file and its module
+        name = namespace["__file__"] = os.path.abspath("candidate.py")
+        sys.modules["candidate"] = itself
+        with open(name, "w", encoding="utf-8", errors="surrogatepass") as file:
+            file.write(assignment.source)
+    exec(compile(assignment.source, name, "exec", dont_inherit=True), namespace)
     make: Any = namespace.get(assignment.class_name)
     if make is None:
         raise _Failure(ErrorKind.COMPILE_ERROR, f"it does not define {assignment.class_name}")
@@ -71,7 +100,9 @@ def _load(module: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     own = {name: value for name, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
     described = {name: (tuple(value.shape), value.dtype) for name, value in own.items()}
     wanted = {name: (tuple(value.shape), value.dtype) for name, value in weights.items()}
-    if described != wanted:
+    if described != wanted and list(described.values()) == list(wanted.values()):
+        weights = dict(zip(own, weights.values(), strict=True))  # other names: then their order tells which is which
+    elif described != wanted:
         names = ", ".join(sorted(set(described.items()) ^ set(wanted.items()), key=str)[0][:1])
         raise _Failure(ErrorKind.COMPILE_ERROR, f"its weights are not the reference's (first difference: {names})")
     for name, value in own.items():
@@ -111,6 +142,34 @@ def _serve(
         except BaseException as error:
             _admit(control, _described(error, ErrorKind.EXCEPTION))
             return
+
+
+def _compile(assignment: Assignment, control: socket.socket, output: torch.Tensor, scratch: str) -> None:
+    try:
+        build(assignment, output, scratch)
+    except CompileError as error:
+        _admit(control, _Failure(ErrorKind.COMPILE_ERROR, str(error)))
+    except BaseException as error:
+        _admit(control, _described(error, ErrorKind.COMPILE_ERROR))
+    else:
+        control.send(Reply.READY.value)
+        control.recv(1)
+
+
+def _serve_kernel(control: socket.socket, kernel: Kernel) -> None:
+    """Answer commands. The kernel reads the shared weights itself; its output is written when it returns."""
+    try:
+        kernel.load()
+    except BaseException as error:
+        _admit(control, _described(error, ErrorKind.COMPILE_ERROR))
+        return
+    control.send(Reply.READY.value)
+    while command := control.recv(1):
+        if command == Command.LOAD_WEIGHTS.value:
+            control.send(Reply.LOADED.value)
+        elif command == Command.CALL.value:
+            kernel.call()
+            control.send(Reply.DONE.value)
 
 
 def _check(result: Any, output: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The evaluator of candidates that are PyTorch modules on the CPU: the ``forward`` scaffold's, or any module's source.
+"""The evaluator of candidates on the CPU: PyTorch modules (scaffolds ``forward`` and ``module``) and C++ kernels.
 
 Candidates in, verdicts out. It knows tasks and processes; it does not know policies, prompts or runs.
 """
@@ -15,11 +15,13 @@ from vegtts_core.evaluator.outcome import Outcome, Stages, failed
 from vegtts_core.evaluator.processes import WarmProcess
 from vegtts_core.evaluator.published import PublishedProtocol
 from vegtts_core.evaluator.round_trip import empty_round_trip
+from vegtts_core.evaluator.sandbox import Layer
 from vegtts_core.evaluator.session import TaskSession
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.sound import ReferenceLost, SoundProtocol
 from vegtts_core.evaluator.timing_lock import TimingLock
 from vegtts_core.evaluator.types import ErrorKind, ProtocolName, Stage, Verdict
+from vegtts_core.kernels.types import Language
 from vegtts_core.scaffolds.types import Candidate
 from vegtts_core.tasks import Task
 
@@ -29,6 +31,7 @@ Progress = Callable[[int, int], None]
 """(verdicts known, candidates)"""
 
 _NOT_RUNNING = "The evaluator is not running: use it as `with ForwardEvaluator(...) as evaluator`."
+_NO_CUDA = "It is written in CUDA and this evaluator measures on the CPU: give it to one for a CUDA device."
 _ALLOWED_WHEN_PUBLISHED = frozenset({ErrorKind.INPUT_MODIFIED, ErrorKind.INPUT_ALIASED})
 
 
@@ -86,6 +89,8 @@ class ForwardEvaluator:
         for index, candidate in enumerate(candidates):
             if candidate.task_key not in self._tasks:
                 raise UserError(f"No task {candidate.task_key!r} in this evaluator: give it to ForwardEvaluator.")
+            if candidate.scaffold == "module":
+                self._require_sandbox()
             groups.setdefault(candidate.task_key, []).append(index)
         verdicts: dict[int, Verdict] = {}
         for task_key, indices in groups.items():
@@ -109,6 +114,21 @@ class ForwardEvaluator:
         with self._lock.running(), self._lock.measuring():
             return empty_round_trip(self._warm, self.settings)
 
+    @property
+    def layers(self) -> dict[Layer, str]:
+        """Why each layer of the sandbox is missing on this machine; empty where it is active. Known once it runs."""
+        return dict(self._warm.layers)
+
+    def _require_sandbox(self) -> None:
+        missing = {layer: reason for layer, reason in self._warm.layers.items() if reason}
+        unexpected = sorted(missing.keys() - self.settings.sandbox.without)
+        if unexpected:
+            reasons = "; ".join(f"{layer} ({missing[layer]})" for layer in unexpected)
+            raise UserError(
+                f"Scaffold module runs any Python and this machine lacks layers of the sandbox: {reasons}. Use a "
+                f"machine that has them, or name them in sandbox.without to go on without."
+            )
+
     def _session_of(self, task: Task) -> TaskSession:
         if self._session is None or self._session.task.key != task.key:
             self._end_session()
@@ -121,8 +141,11 @@ class ForwardEvaluator:
             self._session = None
 
     def _evaluate(self, task: Task, candidate: Candidate, lock: TimingLock) -> Verdict:
-        session = self._session_of(task)
         stages = Stages()
+        if candidate.language is Language.CUDA:
+            refusal = failed(Stage.COMPILE, ErrorKind.UNSUPPORTED, _NO_CUDA, 0)
+            return self._verdict(candidate, dict.fromkeys(self.settings.protocols, refusal), stages)
+        session = self._session_of(task)
         outcomes: dict[ProtocolName, Outcome] = {}
         for protocol in (ProtocolName.SOUND, ProtocolName.PUBLISHED):
             if protocol not in self.settings.protocols:
@@ -131,11 +154,14 @@ class ForwardEvaluator:
             if earlier is not None and earlier.calls == 0 and earlier.error not in _ALLOWED_WHEN_PUBLISHED:
                 outcomes[protocol] = earlier  # it never returned the right kind of tensor: other rules change nothing
             else:
-                outcomes[protocol] = self._run(protocol, session, candidate.source, lock, stages)
+                outcomes[protocol] = self._run(protocol, session, candidate, lock, stages)
+        return self._verdict(candidate, outcomes, stages)
+
+    def _verdict(self, candidate: Candidate, outcomes: dict[ProtocolName, Outcome], stages: Stages) -> Verdict:
         leading = outcomes.get(ProtocolName.SOUND) or outcomes[ProtocolName.PUBLISHED]
         sound, published = outcomes.get(ProtocolName.SOUND), outcomes.get(ProtocolName.PUBLISHED)
         return Verdict(
-            task_key=task.key,
+            task_key=candidate.task_key,
             fingerprint=candidate.fingerprint,
             device=self.device,
             stage=leading.stage,
@@ -147,12 +173,12 @@ class ForwardEvaluator:
         )
 
     def _run(
-        self, protocol: ProtocolName, session: TaskSession, source: str, lock: TimingLock, stages: Stages
+        self, protocol: ProtocolName, session: TaskSession, candidate: Candidate, lock: TimingLock, stages: Stages
     ) -> Outcome:
         run = SoundProtocol if protocol is ProtocolName.SOUND else PublishedProtocol
         for attempt in range(2):
             try:
-                return run(session, source, lock, stages).run()
+                return run(session, candidate, lock, stages).run()
             except ReferenceLost:
                 time.sleep(0.1 * attempt)
         return failed(Stage.TIMING, ErrorKind.CRASH, "Twice, the reference's process ended while this one ran.", 1)

@@ -17,15 +17,16 @@ from vegtts_core.evaluator.sound import reference_runs
 from vegtts_core.evaluator.timing_lock import TimingLock
 from vegtts_core.evaluator.timing_statistics import decide_published, published_speedup
 from vegtts_core.evaluator.types import ErrorKind, Measurement, Stage
+from vegtts_core.scaffolds.types import Candidate
 
 
 class PublishedProtocol:
     """One candidate under the published protocol."""
 
-    def __init__(self, session: TaskSession, source: str, lock: TimingLock, stages: Stages) -> None:
+    def __init__(self, session: TaskSession, candidate: Candidate, lock: TimingLock, stages: Stages) -> None:
         self._session = session
         self._settings = session.settings.published
-        self._source = source
+        self._candidate = candidate
         self._lock = lock
         self._stages = stages
         self._calls = 0
@@ -35,7 +36,7 @@ class PublishedProtocol:
         process: Process | None = None
         try:
             with self._stages.enter(Stage.COMPILE):
-                process = self._session.start(self._source, writable_inputs=True)
+                process = self._session.start(self._candidate, writable_inputs=True)
                 process.await_ready()
             with self._stages.enter(Stage.CORRECTNESS):
                 self._check(process)
@@ -53,6 +54,7 @@ class PublishedProtocol:
             self._session.load_inputs(inputs, writable=True)
             self._session.output.fill()
             process.call(None)
+            self._session.check_bounds()
             self._calls += 1
             output = self._session.output.tensors[0]
             if not torch.allclose(output, expected, rtol=tolerance, atol=tolerance):

@@ -7,6 +7,7 @@ evaluator's process only.
 
 from __future__ import annotations
 
+import os
 import secrets
 from functools import cached_property
 
@@ -14,11 +15,15 @@ import torch
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.answers import Draw, Inputs, make_draw, run_reference, weights_of
-from vegtts_core.evaluator.messages import Assignment
+from vegtts_core.evaluator.compiling import compile_kernel, sealed_file
+from vegtts_core.evaluator.messages import Assignment, Program
 from vegtts_core.evaluator.processes import CandidateFailure, Process, WarmProcess
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.shared_memory import Arena
-from vegtts_core.tasks import Task, build_reference, draw_inputs, exec_module
+from vegtts_core.evaluator.types import ErrorKind
+from vegtts_core.kernels.types import Language
+from vegtts_core.scaffolds.types import Candidate
+from vegtts_core.tasks import Task, build_reference, draw_inputs, draw_mixed, exec_module
 
 #: KernelBench's seed; the published protocol draws from it, the sound one never does.
 _PUBLISHED_SEED = 42
@@ -57,6 +62,7 @@ class TaskSession:
         self.output = Arena("output", [(expected.shape, expected.dtype)], sealed=False)
         self.reference_output = Arena("reference-output", [(expected.shape, expected.dtype)], sealed=False)
         self._reference: Process | None = None
+        self._library: tuple[str, int] | None = None
         self._timing_inputs: list[Inputs] = []
         #: Timed calls of the reference under the published protocol, in seconds, taken once.
         self.published_reference_seconds: tuple[float, ...] = ()
@@ -123,6 +129,21 @@ class TaskSession:
         """Weights of the sound protocol's timed calls: secret, the same for all of them."""
         return weights_of(build_reference(self.task, _secret_seed()))
 
+    @cached_property
+    def hidden_draws(self) -> list[Draw]:
+        """Checks that hide among the timed calls, with the weights of those.
+
+        One with inputs from the whole domain, one that differs from the benchmark's inputs in a few rows only.
+        """
+        module = build_reference(self.task, _secret_seed())
+        module.load_state_dict(self.timing_weights, strict=False)
+        wide = draw_inputs(self.task, _secret_seed(), wide=True)
+        mixed = draw_mixed(self.task, _secret_seed())
+        return [
+            make_draw(self.task, "inputs from the whole domain", module, wide, self.settings),
+            make_draw(self.task, "benchmark inputs with some rows from the whole domain", module, mixed, self.settings),
+        ]
+
     def timing_inputs(self, number: int) -> Inputs:
         """Inputs of a candidate's timed call ``number``: no process sees the same ones twice.
 
@@ -146,9 +167,33 @@ class TaskSession:
         """Put these inputs into the memory that the processes read."""
         (self.writable_inputs if writable else self.inputs).write(_as_tensors(inputs))
 
-    def start(self, source: str, writable_inputs: bool) -> Process:
-        """A candidate's process; its module is not built yet (`Process.await_ready`)."""
-        return self._start(source, "ModelNew", writable_inputs, self.output)
+    def check_bounds(self) -> None:
+        """Raise `CandidateFailure` if a process wrote beyond the end of its output."""
+        if not self.output.is_intact():
+            raise CandidateFailure(ErrorKind.OUT_OF_BOUNDS, "It wrote beyond the end of its output.")
+
+    def start(self, candidate: Candidate, writable_inputs: bool) -> Process:
+        """A candidate's process; its module is not built yet (`Process.await_ready`).
+
+        A C++ kernel is compiled here. Raises `CandidateFailure` if it cannot be.
+        """
+        if candidate.language is Language.CPP:
+            return self._start("", "", writable_inputs, self.output, library=self._library_of(candidate))
+        any_python = candidate.scaffold == "module"
+        return self._start(candidate.source, "ModelNew", writable_inputs, self.output, any_python)
+
+    def _library_of(self, candidate: Candidate) -> int:
+        """The file of a kernel's library; both protocols and repeated runs use one."""
+        if self._library is None or self._library[0] != candidate.fingerprint:
+            self._drop_library()
+            compiled = compile_kernel(candidate.source, candidate.language, self._warm, self.settings)
+            self._library = (candidate.fingerprint, sealed_file(compiled))
+        return self._library[1]
+
+    def _drop_library(self) -> None:
+        if self._library is not None:
+            os.close(self._library[1])
+            self._library = None
 
     @property
     def reference(self) -> Process:
@@ -169,7 +214,15 @@ class TaskSession:
             self._reference.close()
             self._reference = None
 
-    def _start(self, source: str, class_name: str, writable_inputs: bool, output: Arena) -> Process:
+    def _start(
+        self,
+        source: str,
+        class_name: str,
+        writable_inputs: bool,
+        output: Arena,
+        any_python: bool = False,
+        library: int | None = None,
+    ) -> Process:
         limits, threads = self.settings.limits, self.settings.threads
         is_reference = class_name == "Model"
         seconds = 1 << 30 if is_reference else int(limits.candidate_seconds * threads * _CPU_SECONDS_FACTOR) + 1
@@ -185,15 +238,19 @@ class TaskSession:
             output=output.slots[0],
             training=self._training,
             writable_inputs=writable_inputs,
+            any_python=any_python,
+            layers=self._warm.active_layers,
             threads=threads,
             memory_bytes=limits.memory_mib << 20,
-            printed_bytes=limits.printed_bytes,
+            file_bytes=limits.scratch_mib << 20 if any_python else limits.printed_bytes,
             cpu_seconds=seconds,
+            program=Program.MODULE if library is None else Program.KERNEL,
         )
-        return self._warm.spawn(assignment, inputs, self.weights, output, limits)
+        return self._warm.spawn(assignment, inputs, self.weights, output, limits, library)
 
     def close(self) -> None:
         """End the reference's process and free all shared memory."""
         self.drop_reference()
+        self._drop_library()
         for arena in (self.inputs, self.writable_inputs, self.weights, self.output, self.reference_output):
             arena.close()

@@ -70,15 +70,22 @@ class Arena:
         self.fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.fd, self.size)
         self._mapping = mmap.mmap(self.fd, self.size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        self.fill()
         self.tensors = [_view(self._mapping, slot) for slot in self.slots]
         seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | (_F_SEAL_FUTURE_WRITE if sealed else 0)
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals | fcntl.F_SEAL_SEAL)
 
-    def fill(self, byte: int = 0xFF) -> None:
-        """Set every byte. 0xFF makes every floating-point number a NaN and every signed integer -1."""
-        for tensor in self.tensors:
-            if tensor.numel():
-                ctypes.memset(tensor.data_ptr(), byte, tensor.numel() * tensor.element_size())
+    def fill(self) -> None:
+        """Set every byte to 0xFF: every floating-point number is a NaN, every signed integer -1."""
+        ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(self._mapping)), 0xFF, self.size)
+
+    def is_intact(self) -> bool:
+        """Whether nobody wrote between the tensors since the last `fill`: in the rest of a tensor's last page."""
+        for slot in self.slots:
+            end = slot.offset + bytes_of(slot.shape, slot.dtype)
+            if self._mapping[end : -(-end // _PAGE) * _PAGE].strip(b"\xff"):
+                return False
+        return True
 
     def write(self, tensors: Sequence[torch.Tensor]) -> None:
         """Copy ``tensors``, which have the arena's shapes and dtypes, into it."""

@@ -6,7 +6,9 @@ Weights are new for each draw. Side effects on buffers (BatchNorm's running stat
 Timing: candidate and reference run alternately, in random order within each pair, in processes that differ in nothing
 but the module. Every call, warm-up included, gets inputs that its process has not seen; after the clock stops and
 before the result is written down the inputs are overwritten; every output is held against the reference's output of the
-same pair (bit by bit first; where bits differ, within twice the budget, on a secret random sample if it is large).
+same pair (bit by bit first; where bits differ, within twice the budget, on a secret random sample if it is large). At
+random places, pairs on inputs from beyond the benchmark's are taken in the same way, checked in full and not counted:
+who is right while checked and careless while timed does not know when it is checked.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import math
 import secrets
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,7 +24,7 @@ from dataclasses import replace
 import torch
 
 from vegtts_core.errors import UserError
-from vegtts_core.evaluator.answers import Draw, close_to_timed, scaled_error
+from vegtts_core.evaluator.answers import Draw, Inputs, close_to_timed, scaled_error
 from vegtts_core.evaluator.outcome import Outcome, Stages, failed
 from vegtts_core.evaluator.processes import Call, CandidateFailure, Process
 from vegtts_core.evaluator.session import TaskSession
@@ -29,9 +32,12 @@ from vegtts_core.evaluator.shared_memory import Arena, identical
 from vegtts_core.evaluator.timing_lock import TimingLock
 from vegtts_core.evaluator.timing_statistics import Interval, charged, decide, estimate
 from vegtts_core.evaluator.types import ErrorKind, Measurement, Stage
+from vegtts_core.scaffolds.types import Candidate
 
 #: Fewer pairs than this bound nothing.
 _FEWEST_PAIRS = 6
+#: How often a hidden check comes before a pair, beside those that every candidate gets.
+_HIDDEN_ONE_IN = 6
 
 
 class ReferenceLost(Exception):
@@ -41,10 +47,10 @@ class ReferenceLost(Exception):
 class SoundProtocol:
     """One candidate under the sound protocol."""
 
-    def __init__(self, session: TaskSession, source: str, lock: TimingLock, stages: Stages) -> None:
+    def __init__(self, session: TaskSession, candidate: Candidate, lock: TimingLock, stages: Stages) -> None:
         self._session = session
         self._settings = session.settings.sound
-        self._source = source
+        self._candidate = candidate
         self._lock = lock
         self._stages = stages
         self._weights: dict[str, torch.Tensor] | None = None
@@ -58,7 +64,7 @@ class SoundProtocol:
         process: Process | None = None
         try:
             with self._stages.enter(Stage.COMPILE):
-                process = self._session.start(self._source, writable_inputs=False)
+                process = self._session.start(self._candidate, writable_inputs=False)
                 process.await_ready()
             with self._stages.enter(Stage.CORRECTNESS):
                 self._check(process)
@@ -74,9 +80,19 @@ class SoundProtocol:
                 process.close()
 
     def _call(self, process: Process, arena: Arena) -> Call:
-        """One call with poisoned output; the inputs are gone before the result is written down."""
+        """One call with poisoned output; the inputs are gone before the result is written down.
+
+        So is what may have been written down before its time: any Python can find the output's memory.
+        """
+
+        def clear() -> None:
+            self._session.inputs.fill()
+            if self._candidate.scaffold == "module":
+                arena.fill()
+
         arena.fill()
-        call = process.call(self._session.inputs.fill)
+        call = process.call(clear)
+        self._session.check_bounds()
         self._calls += 1
         return call
 
@@ -155,7 +171,7 @@ class SoundProtocol:
                 if torch.is_tensor(was) and not identical(now, was.contiguous()):
                     modified.append(spec.name)
 
-        process = session.start(self._source, writable_inputs=True)
+        process = session.start(self._candidate, writable_inputs=True)
         try:
             process.await_ready()
             session.load_weights(process, draw.weights)
@@ -180,10 +196,13 @@ class SoundProtocol:
             with reference_runs(session):
                 session.load_weights(reference, session.timing_weights)
             session.load_weights(process, session.timing_weights)
+            places = [secrets.randbelow(settings.warmup + settings.min_pairs) for _ in session.hidden_draws]
             for number in range(settings.warmup):
+                self._hidden_pairs(process, reference, number, places)
                 self._pair(process, reference, number, budget)
             start = time.monotonic()
             while True:
+                self._hidden_pairs(process, reference, settings.warmup + len(candidate_calls), places)
                 theirs, ours = self._pair(process, reference, settings.warmup + len(candidate_calls), budget)
                 reference_calls.append(theirs)
                 candidate_calls.append(ours)
@@ -195,6 +214,10 @@ class SoundProtocol:
                     break
                 if pairs >= _FEWEST_PAIRS and spent > settings.max_seconds:
                     break
+        if worked_on(candidate_calls, reference_calls):
+            raise CandidateFailure(
+                ErrorKind.LATE_WORK, "It went on working after it had said that it was done and the clock had stopped."
+            )
         interval, candidate_seconds = result
         return Measurement(
             correct=True,
@@ -211,6 +234,29 @@ class SoundProtocol:
         """One call of each on the same new inputs, in random order, the candidate's output checked."""
         session = self._session
         inputs = session.timing_inputs(number)
+        calls = self._call_both(process, reference, inputs)
+        output, expected = session.output.tensors[0], session.reference_output.tensors[0]
+        if not identical(output, expected) and not close_to_timed(session.task, inputs, output, expected, budget):
+            raise CandidateFailure(ErrorKind.WRONG_VALUES, f"Its output was wrong in timed call {number + 1}.")
+        return calls
+
+    def _hidden_pairs(self, process: Process, reference: Process, number: int, places: list[int]) -> None:
+        """The checks that look like any other pair: every hidden draw in its place, and some again now and then."""
+        draws = [draw for draw, place in zip(self._session.hidden_draws, places, strict=True) if place == number]
+        if not secrets.randbelow(_HIDDEN_ONE_IN):
+            draws.append(secrets.choice(self._session.hidden_draws))
+        for draw in draws:
+            self._call_both(process, reference, draw.inputs)
+            error = self._error(draw, self._session.output.tensors[0])
+            self._worst = max(self._worst, error)
+            if not error <= 1:
+                raise CandidateFailure(
+                    ErrorKind.WRONG_VALUES, f"It was wrong in a check hidden among the timed calls ({draw.name})."
+                )
+
+    def _call_both(self, process: Process, reference: Process, inputs: Inputs) -> tuple[Call, Call]:
+        """One call of each on the same inputs, in random order."""
+        session = self._session
         calls: dict[bool, Call] = {}
         reference_first = bool(secrets.randbits(1))
         for is_reference in (reference_first, not reference_first):
@@ -220,9 +266,6 @@ class SoundProtocol:
                     calls[True] = self._call(reference, session.reference_output)
             else:
                 calls[False] = self._call(process, session.output)
-        output, expected = session.output.tensors[0], session.reference_output.tensors[0]
-        if not identical(output, expected) and not close_to_timed(session.task, inputs, output, expected, budget):
-            raise CandidateFailure(ErrorKind.WRONG_VALUES, f"Its output was wrong in timed call {number + 1}.")
         return calls[True], calls[False]
 
 
@@ -235,6 +278,16 @@ def _summary(reference: list[Call], candidate: list[Call]) -> tuple[Interval, tu
     )
     ratios = [math.log(theirs.seconds / ours) for theirs, ours in zip(reference, seconds, strict=True)]
     return estimate(ratios), seconds
+
+
+def worked_on(candidate: list[Call], reference: list[Call]) -> bool:
+    """Whether writing its results down took so long that there was more to it than writing.
+
+    That is, in the median, longer than twice the reference's, a fifth of its own call and a millisecond together: what
+    less takes longer is charged to its calls (`charged`), and may have honest reasons.
+    """
+    writing, usual = (statistics.median(call.writing_seconds for call in calls) for calls in (candidate, reference))
+    return writing > 2 * usual + 0.2 * statistics.median(call.seconds for call in candidate) + 1e-3
 
 
 @contextlib.contextmanager

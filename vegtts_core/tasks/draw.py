@@ -47,6 +47,40 @@ def draw_inputs(task: Task, seed: int, wide: bool) -> list[torch.Tensor | float]
     return [_draw(spec, generator, wide) for spec in task.inputs]
 
 
+def draw_mixed(task: Task, seed: int) -> list[torch.Tensor | float]:
+    """What the benchmark draws, with a few rows (of vectors: elements) from the contract's domain at random places.
+
+    Every way in which the domain is sampled has a row, where there are as many; else at most one row in 64 is from the
+    domain, so that whoever looks at some of the elements takes it for a benchmark draw. An input whose domain ties its
+    rows together (symmetric matrices) or has none is as ``draw_inputs`` draws it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    mixed: list[torch.Tensor | float] = []
+    for spec, x in zip(task.inputs, draw_inputs(task, seed, wide=False), strict=True):
+        if not isinstance(x, torch.Tensor) or spec.domain is None or not x.dim():
+            mixed.append(x)
+        elif spec.domain.rows_tied:
+            mixed.append(x if isinstance(spec.domain.sample, ModuleInputs) else spec.domain.sample(x.shape, generator))
+        else:
+            mixed.append(_with_wide_rows(x, spec.domain, generator))
+    return mixed
+
+
+def _with_wide_rows(x: torch.Tensor, domain: Domain, generator: torch.Generator) -> torch.Tensor:
+    sizes = x.shape[:-1] if x.dim() > 1 else x.shape
+    dim = next((place for place, size in enumerate(sizes) if size > 1), 0)
+    modes = domain.modes or (domain.sample,)
+    count = min(x.shape[dim], max(x.shape[dim] // 64, len(modes)))
+    rows = torch.randperm(x.shape[dim], generator=generator)[:count]
+    first = int(torch.randint(len(modes), (), generator=generator))
+    for place, mode in enumerate(modes[first:] + modes[:first]):
+        some = rows[place :: len(modes)]
+        if len(some):
+            shape = (*x.shape[:dim], len(some), *x.shape[dim + 1 :])
+            x = x.index_copy(dim, some, mode(shape, generator))
+    return x
+
+
 def _source_of(spec: InputSpec, wide: bool) -> Domain | None:
     return spec.domain if wide else spec.benchmark
 
