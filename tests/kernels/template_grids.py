@@ -1,10 +1,10 @@
-"""Fillings of a task's template that differ from the honest one in their tuning: for tests of every form a kernel takes."""
+"""Fillings of a task's template that differ from the honest one in their tuning: every form that a kernel takes."""
 
 import random
 
 from vegtts_core.kernels.templates import honest_filling, template_of
 from vegtts_core.kernels.templates.lines import parse_filling
-from vegtts_core.kernels.templates.types import ChoiceHole
+from vegtts_core.kernels.templates.types import ChoiceHole, RangeHole
 from vegtts_core.kernels.types import Language
 from vegtts_core.scaffolds.types import Refusal
 from vegtts_core.tasks import Task
@@ -18,13 +18,15 @@ def tunings(task: Task, language: Language, count: int, seed: int, accurate: boo
     trades accuracy for speed."""
     template = template_of(task)
     honest = dict(line.split(" = ", 1) for line in honest_filling(task).splitlines())
-    holes = [hole for hole in template.holes if isinstance(hole, ChoiceHole) and hole.name not in MEANING]
+    holes = [h for h in template.holes if isinstance(h, ChoiceHole | RangeHole) and h.name not in MEANING]
     draw = random.Random(f"{task.key} {language} {seed}")
     found: list[str] = []
     while len(found) < count:
         filling = dict(honest)
         for hole in holes:
-            filling[hole.name] = str(draw.choice(hole.choices))
+            filling[hole.name] = str(
+                draw.choice(hole.choices if isinstance(hole, ChoiceHole) else range(hole.low, hole.high + 1))
+            )
         if accurate and "math" in filling:
             filling["math"] = "exact"
         text = "\n".join(f"{name} = {value}" for name, value in filling.items())

@@ -187,6 +187,8 @@ def test_dynamic_shared_memory_may_be_declared_in_cuda() -> None:
         (CUDA, f"__global__ {HEAD} {BODY}", RefusalKind.SYNTAX, "0 launch lines"),
         (CUDA, f"__global__ {HEAD} {BODY}\n{LAUNCH}\n{LAUNCH}", RefusalKind.SYNTAX, "2 launch lines"),
         (CUDA, f"__global__ {HEAD} {BODY}\nlaunch: grid=y, block=1", RefusalKind.SYNTAX, "'y' is not a size"),
+        (CPP, f"__global__ {HEAD} {BODY}\n{LAUNCH}", RefusalKind.SYNTAX, "written in CUDA"),
+        (CUDA, f"{HEAD} {BODY}\n{LAUNCH}", RefusalKind.SYNTAX, "not declared `__global__`"),
         (CPP, "a\0b", RefusalKind.SYNTAX, "null byte"),
         (CPP, "x" * 40_000, RefusalKind.TOO_LONG, "40000 characters"),
     ],

@@ -1,7 +1,7 @@
 """How many threads the evaluator's own arithmetic uses, and how many cores a candidate has.
 
-Threads: one, almost always: worker threads of the evaluator's process go on spinning for milliseconds after they have finished,
-on the cores that candidates are timed on. Only the reference's float64 runs use more.
+Threads: one, almost always: worker threads of the evaluator's process go on spinning for milliseconds after they have
+finished, on the cores that candidates are timed on. Only the reference's float64 runs use more.
 """
 
 from __future__ import annotations

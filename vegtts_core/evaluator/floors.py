@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from vegtts_core.errors import UserError
 from vegtts_core.evaluator.outcome import Outcome, failed
 from vegtts_core.evaluator.types import ErrorKind, Stage
 from vegtts_core.kernels.ceilings import Ceilings, Rung, floor_seconds, measure
@@ -101,6 +102,10 @@ class Floors:
         if not measurement.correct or not measurement.candidate_seconds:
             return outcome
         seconds = statistics.median(measurement.candidate_seconds)
+        try:
+            self._floor(task)
+        except UserError:  # nothing to measure them with: then nothing is said of floors
+            return outcome
         if seconds < _MARGIN * self._floor(task).bound:
             self._ceilings = self._measure(True)
             self._floors.clear()

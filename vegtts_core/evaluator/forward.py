@@ -11,6 +11,7 @@ from types import TracebackType
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.cores import threads
+from vegtts_core.evaluator.floors import Floors, cpu_ceilings
 from vegtts_core.evaluator.outcome import Outcome, Stages, failed
 from vegtts_core.evaluator.processes import WarmProcess
 from vegtts_core.evaluator.published import PublishedProtocol
@@ -21,6 +22,7 @@ from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.sound import ReferenceLost, SoundProtocol
 from vegtts_core.evaluator.timing_lock import TimingLock
 from vegtts_core.evaluator.types import ErrorKind, ProtocolName, Stage, Verdict
+from vegtts_core.kernels.ceilings import Ceilings
 from vegtts_core.kernels.types import Language
 from vegtts_core.scaffolds.types import Candidate
 from vegtts_core.tasks import Task
@@ -56,6 +58,7 @@ class ForwardEvaluator:
         self._lock: TimingLock | None = None
         self._session: TaskSession | None = None
         self._known: dict[tuple[str, str], Verdict] = {}
+        self._floors = Floors(self._ceilings)
 
     def __enter__(self) -> ForwardEvaluator:
         self._lock = TimingLock(self.device)
@@ -76,8 +79,11 @@ class ForwardEvaluator:
         candidates: Sequence[Candidate],
         on_verdict: OnVerdict | None = None,
         progress: Progress | None = None,
+        fresh: bool = False,
     ) -> list[Verdict]:
         """One verdict per candidate, in order. Candidates of one task are evaluated together, whatever their order.
+
+        ``fresh`` measures anew what is known already, on new secret data, and leaves the known verdicts as they are.
 
         Raises UserError for a candidate of an unknown task, outside the context manager, or if a reference cannot run;
         no candidate can make it raise.
@@ -93,18 +99,24 @@ class ForwardEvaluator:
                 self._require_sandbox()
             groups.setdefault(candidate.task_key, []).append(index)
         verdicts: dict[int, Verdict] = {}
-        for task_key, indices in groups.items():
-            for index in indices:
-                candidate = candidates[index]
-                key = (task_key, candidate.fingerprint)
-                if key not in self._known:
-                    with lock.running(), threads(1):
-                        self._known[key] = self._evaluate(self._tasks[task_key], candidate, lock)
-                verdicts[index] = self._known[key]
-                if on_verdict is not None:
-                    on_verdict(index, verdicts[index])
-                if progress is not None:
-                    progress(len(verdicts), len(candidates))
+        known = {} if fresh else self._known
+        if fresh:
+            self._end_session()
+        for place, index in enumerate(order := [index for indices in groups.values() for index in indices]):
+            candidate = candidates[index]
+            key = (candidate.task_key, candidate.fingerprint)
+            if key not in known:
+                ahead = [candidates[later] for later in order[place + 1 :]]
+                self._prepare([c for c in ahead if (c.task_key, c.fingerprint) not in known])
+                with lock.running(), threads(1):
+                    known[key] = self._evaluate(self._tasks[candidate.task_key], candidate, lock)
+            verdicts[index] = known[key]
+            if on_verdict is not None:
+                on_verdict(index, verdicts[index])
+            if progress is not None:
+                progress(len(verdicts), len(candidates))
+        if fresh:
+            self._end_session()
         return [verdicts[index] for index in range(len(candidates))]
 
     def empty_round_trip(self) -> float:
@@ -129,10 +141,27 @@ class ForwardEvaluator:
                 f"machine that has them, or name them in sandbox.without to go on without."
             )
 
+    # What an evaluator for another device does otherwise.
+
+    def _new_session(self, task: Task) -> TaskSession:
+        return TaskSession(task, self.settings, self._warm)
+
+    def _refusal(self, candidate: Candidate) -> str:
+        """Why such candidates do not run on this device; empty if they do."""
+        return _NO_CUDA if candidate.language is Language.CUDA else ""
+
+    def _prepare(self, ahead: Sequence[Candidate]) -> None:
+        """Candidates that come after the one that is evaluated next."""
+
+    def _ceilings(self, anew: bool) -> Ceilings:
+        assert self._lock is not None
+        with self._lock.measuring():
+            return cpu_ceilings(self.settings.threads, anew)
+
     def _session_of(self, task: Task) -> TaskSession:
         if self._session is None or self._session.task.key != task.key:
             self._end_session()
-            self._session = TaskSession(task, self.settings, self._warm)
+            self._session = self._new_session(task)
         return self._session
 
     def _end_session(self) -> None:
@@ -142,8 +171,9 @@ class ForwardEvaluator:
 
     def _evaluate(self, task: Task, candidate: Candidate, lock: TimingLock) -> Verdict:
         stages = Stages()
-        if candidate.language is Language.CUDA:
-            refusal = failed(Stage.COMPILE, ErrorKind.UNSUPPORTED, _NO_CUDA, 0)
+        reason = self._refusal(candidate)
+        if reason:
+            refusal = failed(Stage.COMPILE, ErrorKind.UNSUPPORTED, reason, 0)
             return self._verdict(candidate, dict.fromkeys(self.settings.protocols, refusal), stages)
         session = self._session_of(task)
         outcomes: dict[ProtocolName, Outcome] = {}
@@ -178,7 +208,7 @@ class ForwardEvaluator:
         run = SoundProtocol if protocol is ProtocolName.SOUND else PublishedProtocol
         for attempt in range(2):
             try:
-                return run(session, candidate, lock, stages).run()
+                return self._floors.judge(session.task, run(session, candidate, lock, stages).run())
             except ReferenceLost:
                 time.sleep(0.1 * attempt)
         return failed(Stage.TIMING, ErrorKind.CRASH, "Twice, the reference's process ended while this one ran.", 1)

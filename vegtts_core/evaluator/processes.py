@@ -19,10 +19,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.messages import ADMITTED, MESSAGE_LIMIT, Assignment, Command, Program, Reply, one_line
+from vegtts_core.evaluator.runner import Call
 from vegtts_core.evaluator.sandbox import Layer
 from vegtts_core.evaluator.settings import Limits
 from vegtts_core.evaluator.shared_memory import Arena
@@ -80,14 +80,6 @@ class CandidateFailure(Exception):
 
 class _WarmProcessLost(Exception):
     """The warm process is gone."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """One timed call, in seconds: from the command to the reply, and what writing the result down took after that."""
-
-    seconds: float
-    writing_seconds: float
 
 
 class Process:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 
 from vegtts_core.evaluator.outcome import Outcome, Stages, failed
-from vegtts_core.evaluator.processes import CandidateFailure, Process
+from vegtts_core.evaluator.processes import CandidateFailure
+from vegtts_core.evaluator.runner import Runner
 from vegtts_core.evaluator.session import TaskSession
 from vegtts_core.evaluator.sound import reference_runs
 from vegtts_core.evaluator.timing_lock import TimingLock
@@ -33,7 +34,7 @@ class PublishedProtocol:
 
     def run(self) -> Outcome:
         """Build, check, time. Raises `ReferenceLost`."""
-        process: Process | None = None
+        process: Runner | None = None
         try:
             with self._stages.enter(Stage.COMPILE):
                 process = self._session.start(self._candidate, writable_inputs=True)
@@ -48,7 +49,7 @@ class PublishedProtocol:
             if process is not None:
                 process.close()
 
-    def _check(self, process: Process) -> None:
+    def _check(self, process: Runner) -> None:
         tolerance = self._settings.tolerance
         for number, (inputs, expected) in enumerate(self._session.published_draws):
             self._session.load_inputs(inputs, writable=True)
@@ -63,7 +64,7 @@ class PublishedProtocol:
                     f"In correctness trial {number + 1} its output is not within {tolerance:g} of the reference's.",
                 )
 
-    def _time(self, process: Process) -> Measurement:
+    def _time(self, process: Runner) -> Measurement:
         session = self._session
         inputs, _ = session.published_draws[0]
         with self._lock.measuring():
@@ -84,7 +85,7 @@ class PublishedProtocol:
             candidate_seconds=seconds,
         )
 
-    def _calls_of(self, process: Process) -> tuple[float, ...]:
+    def _calls_of(self, process: Runner) -> tuple[float, ...]:
         settings = self._settings
         calls = [process.call(None) for _ in range(settings.warmup + settings.timing_trials)]
         return tuple(call.seconds for call in calls[settings.warmup :])

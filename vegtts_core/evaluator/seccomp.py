@@ -1,8 +1,8 @@
 """Filters of system calls: rules in, a BPF program out, installed on the calling process for good.
 
-A filter is a list of rules and what happens to every call that no rule matches. The first rule that matches decides. A
-rule names calls and, where the call's arguments matter, conditions on them (all must hold). Filters stack: a process may
-install several, and the strictest answer counts. What a process installs, its threads and children have as well.
+A filter is a list of rules and what happens to every call that no rule matches. The first rule that matches decides.
+A rule names calls and, where the call's arguments matter, conditions on them (all must hold). Filters stack: a process
+may install several, and the strictest answer counts. What a process installs, its threads and children have as well.
 
     ALLOWED = Filter(default=KILL, rules=(
         allow("read", "write", "futex"),

@@ -51,8 +51,11 @@ def _view(mapping: mmap.mmap, slot: Slot) -> torch.Tensor:
 
 
 def identical(left: torch.Tensor, right: torch.Tensor) -> bool:
-    """Whether two dense tensors of one dtype and shape are equal bit by bit. Runs on one thread, without copies."""
+    """Whether two dense tensors of one dtype and shape are equal bit by bit. On the CPU: one thread, no copies."""
     size = left.numel() * left.element_size()
+    if left.is_cuda:
+        bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[left.element_size()]
+        return size == 0 or torch.equal(left.view(bits), right.view(bits))
     return size == 0 or _libc.memcmp(left.data_ptr(), right.data_ptr(), size) == 0
 
 

@@ -26,7 +26,8 @@ import torch
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.answers import Draw, Inputs, close_to_timed, scaled_error
 from vegtts_core.evaluator.outcome import Outcome, Stages, failed
-from vegtts_core.evaluator.processes import Call, CandidateFailure, Process
+from vegtts_core.evaluator.processes import CandidateFailure
+from vegtts_core.evaluator.runner import Call, Runner
 from vegtts_core.evaluator.session import TaskSession
 from vegtts_core.evaluator.shared_memory import Arena, identical
 from vegtts_core.evaluator.timing_lock import TimingLock
@@ -61,7 +62,7 @@ class SoundProtocol:
 
     def run(self) -> Outcome:
         """Build, check, time. Raises `ReferenceLost`."""
-        process: Process | None = None
+        process: Runner | None = None
         try:
             with self._stages.enter(Stage.COMPILE):
                 process = self._session.start(self._candidate, writable_inputs=False)
@@ -79,7 +80,7 @@ class SoundProtocol:
             if process is not None:
                 process.close()
 
-    def _call(self, process: Process, arena: Arena) -> Call:
+    def _call(self, process: Runner, arena: Arena) -> Call:
         """One call with poisoned output; the inputs are gone before the result is written down.
 
         So is what may have been written down before its time: any Python can find the output's memory.
@@ -96,7 +97,7 @@ class SoundProtocol:
         self._calls += 1
         return call
 
-    def _output_of(self, process: Process, draw: Draw) -> torch.Tensor:
+    def _output_of(self, process: Runner, draw: Draw) -> torch.Tensor:
         """The candidate's output on a draw: a view of shared memory, valid until the next call."""
         self._draw = draw
         if draw.weights is not self._weights:
@@ -106,7 +107,7 @@ class SoundProtocol:
         self._call(process, self._session.output)
         return self._session.output.tensors[0]
 
-    def _check(self, process: Process) -> None:
+    def _check(self, process: Runner) -> None:
         """Hold the output against the answer on every draw. Raises `CandidateFailure`."""
         self._worst = 0.0
         first, *others = self._session.draws
@@ -132,16 +133,14 @@ class SoundProtocol:
         error = scaled_error(self._session.task, draw, output)
         return error / draw.budget if draw.budget else error
 
-    def _diagnose(self, process: Process, draw: Draw, output: torch.Tensor, error: float) -> CandidateFailure:
+    def _diagnose(self, process: Runner, draw: Draw, output: torch.Tensor, error: float) -> CandidateFailure:
         """Tell a wrong output from a random and from a constant one, by calling again."""
         with contextlib.suppress(CandidateFailure):
             again = self._output_of(process, draw)
-            if not identical(output, again):
-                itself = replace(draw, expected=output)
-                if not self._error(itself, again) <= 1:
-                    return CandidateFailure(
-                        ErrorKind.NOT_REPEATABLE, f"Two calls on the same inputs ({draw.name}) gave unequal outputs."
-                    )
+            if not identical(output, again) and not self._error(draw.expecting(output), again) <= 1:
+                return CandidateFailure(
+                    ErrorKind.NOT_REPEATABLE, f"Two calls on the same inputs ({draw.name}) gave unequal outputs."
+                )
             other = next(d for d in self._session.draws if d is not draw or len(self._session.draws) == 1)
             if (
                 not identical(draw.expected, other.expected)
@@ -186,7 +185,7 @@ class SoundProtocol:
         names = " and ".join(f"`{name}`" for name in modified) or "memory (the values that were there)"
         return CandidateFailure(ErrorKind.INPUT_MODIFIED, f"It wrote to its input {names}.")
 
-    def _time(self, process: Process) -> Measurement:
+    def _time(self, process: Runner) -> Measurement:
         settings, session = self._settings, self._session
         budget = max(draw.budget for draw in session.draws[: settings.benchmark_draws])
         reference_calls: list[Call] = []
@@ -200,21 +199,24 @@ class SoundProtocol:
             for number in range(settings.warmup):
                 self._hidden_pairs(process, reference, number, places)
                 self._pair(process, reference, number, budget)
-            start = time.monotonic()
+            start, pairs = time.monotonic(), 0
+            watch = session.watch()
             while True:
-                self._hidden_pairs(process, reference, settings.warmup + len(candidate_calls), places)
-                theirs, ours = self._pair(process, reference, settings.warmup + len(candidate_calls), budget)
-                reference_calls.append(theirs)
-                candidate_calls.append(ours)
+                self._hidden_pairs(process, reference, settings.warmup + pairs, places)
+                theirs, ours = self._pair(process, reference, settings.warmup + pairs, budget)
+                pairs += 1
+                if watch.counts():
+                    reference_calls.append(theirs)
+                    candidate_calls.append(ours)
                 result = _summary(reference_calls, candidate_calls)
-                pairs, spent = len(candidate_calls), time.monotonic() - start
-                if pairs >= settings.min_pairs and result[0].half_width <= settings.half_width:
+                spent = time.monotonic() - start
+                if len(candidate_calls) >= settings.min_pairs and result[0].half_width <= settings.half_width:
                     break
                 if pairs >= settings.max_pairs or process.seconds_left < 2 * spent / pairs:
                     break
                 if pairs >= _FEWEST_PAIRS and spent > settings.max_seconds:
                     break
-        if worked_on(candidate_calls, reference_calls):
+        if candidate_calls and worked_on(candidate_calls, reference_calls):
             raise CandidateFailure(
                 ErrorKind.LATE_WORK, "It went on working after it had said that it was done and the clock had stopped."
             )
@@ -228,9 +230,11 @@ class SoundProtocol:
             reward=math.exp(interval.center),
             reference_seconds=tuple(call.seconds for call in reference_calls),
             candidate_seconds=candidate_seconds,
+            discarded_pairs=pairs - len(candidate_calls),
+            device_states=watch.states,
         )
 
-    def _pair(self, process: Process, reference: Process, number: int, budget: float) -> tuple[Call, Call]:
+    def _pair(self, process: Runner, reference: Runner, number: int, budget: float) -> tuple[Call, Call]:
         """One call of each on the same new inputs, in random order, the candidate's output checked."""
         session = self._session
         inputs = session.timing_inputs(number)
@@ -240,7 +244,7 @@ class SoundProtocol:
             raise CandidateFailure(ErrorKind.WRONG_VALUES, f"Its output was wrong in timed call {number + 1}.")
         return calls
 
-    def _hidden_pairs(self, process: Process, reference: Process, number: int, places: list[int]) -> None:
+    def _hidden_pairs(self, process: Runner, reference: Runner, number: int, places: list[int]) -> None:
         """The checks that look like any other pair: every hidden draw in its place, and some again now and then."""
         draws = [draw for draw, place in zip(self._session.hidden_draws, places, strict=True) if place == number]
         if not secrets.randbelow(_HIDDEN_ONE_IN):
@@ -254,7 +258,7 @@ class SoundProtocol:
                     ErrorKind.WRONG_VALUES, f"It was wrong in a check hidden among the timed calls ({draw.name})."
                 )
 
-    def _call_both(self, process: Process, reference: Process, inputs: Inputs) -> tuple[Call, Call]:
+    def _call_both(self, process: Runner, reference: Runner, inputs: Inputs) -> tuple[Call, Call]:
         """One call of each on the same inputs, in random order."""
         session = self._session
         calls: dict[bool, Call] = {}
@@ -298,6 +302,8 @@ def reference_runs(session: TaskSession) -> Iterator[None]:
     except CandidateFailure as failure:
         session.drop_reference()
         if failure.kind is ErrorKind.TIMEOUT:
+            session.reference_timeouts += 1
+        if session.reference_timeouts > 1:  # once may be another process's doing
             raise UserError(
                 f"The reference of {session.task.key} takes longer than limits.call_seconds = "
                 f"{session.settings.limits.call_seconds:g} s: raise that limit or take the task at a smaller size."

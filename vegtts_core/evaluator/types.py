@@ -121,7 +121,7 @@ class Measurement:
     candidate_seconds: tuple[float, ...] = ()
     max_error: float = float("nan")
     floor_fraction: float = float("nan")
-    """The task's least possible time on this device over the candidate's median time (`vegtts_core.evaluator.floors`)."""
+    """The task's least time on this device (`vegtts_core.evaluator.floors`) over the candidate's median time."""
     discarded_pairs: int = 0
     """Pairs of calls that were not counted because the device changed its clock or was throttled meanwhile."""
     device_states: tuple[DeviceState, ...] = ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def load_cuda(source: str, launch: Launch, signature: KernelSignature) -> Call:
     A call launches on torch's current stream and does not wait. Raises CompileError if it does not compile, UserError
     if NVRTC is not installed, RuntimeError if the driver refuses.
     """
-    from cuda.bindings import driver
+    driver = importlib.import_module("cuda.bindings.driver")
 
     def done(answer: tuple) -> tuple:
         if int(answer[0]) != 0:

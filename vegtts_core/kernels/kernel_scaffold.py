@@ -29,6 +29,10 @@ _LAUNCH_COUNT = {
     0: "A C++ kernel is called once and has no launch line; the completion has {}.",
     1: "The completion has {} launch lines (launch: grid=..., block=...) where one is needed.",
 }
+_OTHER_LANGUAGE = {
+    Language.CPP: "The kernel is written in CUDA (`__global__`) and the device is a CPU, which runs C++.",
+    Language.CUDA: "The kernel is not declared `__global__`: on a CUDA device it has to be.",
+}
 _DEFINITION = re.compile(rf"\bvoid\s+(?:__launch_bounds__\s*\([^()]*\)\s*)?{ENTRY}\s*\(([^()]*)\)")
 
 
@@ -67,6 +71,8 @@ class KernelScaffold:
         definition = _DEFINITION.search(code)
         if definition is None:
             return Refusal(RefusalKind.EMPTY, f"The completion defines no function `void {ENTRY}(...)`.")
+        if ("__global__" in code) != (self.language is Language.CUDA):
+            return Refusal(RefusalKind.SYNTAX, _OTHER_LANGUAGE[self.language])
         reason = problem(code, self.language, written.first_line)
         if reason is not None:
             return Refusal(RefusalKind.FORBIDDEN, f"In the code, {reason}.")

@@ -65,7 +65,9 @@ def library() -> ctypes.CDLL:
     try:
         return ctypes.CDLL("libcuda.so.1")
     except OSError as error:
-        raise UserError(f"There is no CUDA driver here ({error}): use device='cpu', or a machine with a GPU.") from error
+        raise UserError(
+            f"There is no CUDA driver here ({error}): use device='cpu', or a machine with a GPU."
+        ) from error
 
 
 def _call(name: str, *arguments: Any) -> None:
@@ -89,7 +91,7 @@ def granularity(device: int) -> int:
 
 
 class Memory:
-    """An allocation, mapped in this process at ``address``. ``fd`` is its file descriptor (-1 where it was imported)."""
+    """An allocation, mapped in this process at ``address``. ``fd``: its file descriptor (-1 where imported)."""
 
     def __init__(self, handle: ctypes.c_ulonglong, size: int, device: int, writable: bool, fd: int) -> None:
         self.size = size
@@ -128,7 +130,9 @@ def allocate(size: int, device: int, make_room: Callable[[], None] = lambda: Non
     properties = _properties(device)
 
     def create() -> None:
-        _call("cuMemCreate", ctypes.byref(handle), ctypes.c_size_t(size), ctypes.byref(properties), ctypes.c_ulonglong(0))
+        _call(
+            "cuMemCreate", ctypes.byref(handle), ctypes.c_size_t(size), ctypes.byref(properties), ctypes.c_ulonglong(0)
+        )
 
     try:
         create()

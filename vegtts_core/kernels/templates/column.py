@@ -61,23 +61,15 @@ def column_template(signature: KernelSignature, dim: int, output: str) -> Templa
         constants: dict[str, int | str] = {"OUTER": outer, "LENGTH": x.shape[dim], "INNER": inner, "OUTPUT": "value"}
         if output == "map":
             constants["OUTPUT"] = "map"
-        return render(
-            signature,
-            language,
-            "index" if output == "index" else "column",
-            holes,
-            filling,
-            constants,
-            functions,
-            launch,
-        )
+        source = "index" if output == "index" else "column"
+        return render(signature, language, source, holes, filling, constants, functions, launch)
 
     outline = {
         "value": "for each column: total = combine of element over the column; out = first, from total and n",
         "map": "for each column: total = combine of element over the column; first = its value from total and n\n"
         "    for each element of the column: out = y",
-        "index": "for each column: best = element of the first place; at every further place: if better, best = element\n"
-        "    out = the place of best",
+        "index": "for each column: best = element of the first place\n"
+        "    at every further place: if better, best = element\n    out = the place of best",
     }[output]
     return Template(TemplateFamily.ROW_REDUCTION, outline, holes, signature.constants, problem, rendered)
 

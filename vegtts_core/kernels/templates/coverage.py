@@ -104,6 +104,10 @@ def _rows(family: TemplateFamily, elements: str, output: str, stages: int = 1, *
     return build
 
 
+def _column(output: str) -> _Builder:
+    return lambda signature: column_template(signature, int(signature.constants["dim"]), output)
+
+
 def _affine(signature: KernelSignature, index: str) -> dict[str, str]:
     return {name: f"in.{_weight(signature, '_' + name)}[{index}]" for name in ("weight", "bias")}
 
@@ -224,10 +228,8 @@ _BUILDERS: dict[int, _Builder] = {
     **dict.fromkeys((38, 39), _rows(ROW, "x", "map")),
     40: _layer_norm,
     **dict.fromkeys((41, 42, 43, 44, 45, 46), _pool),
-    **dict.fromkeys(
-        (47, 48, 49, 53), lambda signature: column_template(signature, int(signature.constants["dim"]), "value")
-    ),
-    **dict.fromkeys((51, 52), lambda signature: column_template(signature, int(signature.constants["dim"]), "index")),
+    **dict.fromkeys((47, 48, 49, 53), _column("value")),
+    **dict.fromkeys((51, 52), _column("index")),
     **dict.fromkeys((82, 83, 84, 85), _depthwise),
     **dict.fromkeys((89, 90, 91, 92, 93), scan_template),
     **dict.fromkeys((94, 96, 98), _rows(FULL, "predictions targets", "value")),

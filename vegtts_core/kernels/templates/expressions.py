@@ -1,4 +1,4 @@
-"""C expressions of completions: tokens, a recursive-descent parser that checks names and types, and the C that it gives.
+"""C expressions of completions: tokens, a recursive-descent parser that checks names and types, and the resulting C.
 
     expression     = disjunction [ "?" expression ":" expression ]
     disjunction    = conjunction { "||" conjunction }
@@ -30,7 +30,8 @@ MAX_DEPTH = 40
 
 #: Functions by arity. Each is also known without its ``f``; ``max`` and ``min`` too.
 _ARITIES = {
-    1: "expf exp2f expm1f logf log2f log10f log1pf sqrtf rsqrtf fabsf tanhf sinhf coshf erff erfcf sinf cosf floorf ceilf",
+    1: "expf exp2f expm1f logf log2f log10f log1pf sqrtf rsqrtf fabsf tanhf sinhf coshf erff erfcf sinf cosf floorf "
+    "ceilf",
     2: "fmaxf fminf powf",
     3: "fmaf",
 }
@@ -40,11 +41,12 @@ _INFINITY = "INFINITY"
 _LARGEST_INT = 2**31 - 1
 _LARGEST_FLOAT = 3.4028234e38
 
+# Whatever begins like a number and goes on like a name is one token: `1.5x` is a wrong number, not 1.5 and x.
 _TOKEN = re.compile(
-    r"\s*(?:(\d\w*\.?[\w.]*(?:(?<=[eE])[+-]\w*)?|\.\d[\w.]*(?:(?<=[eE])[+-]\w*)?)|([A-Za-z_]\w*)|(\|\||&&|[=!<>]=|[-+*/%<>!?:(),]))"
+    r"\s*(?:(\.?\d(?:[eE][+-](?=\d)|[\w.])*)|([A-Za-z_]\w*)|(\|\||&&|[=!<>]=|[-+*/%<>!?:(),]))", re.ASCII
 )
-_INTEGER = re.compile(r"\d+")
-_FLOAT = re.compile(r"(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?[fF]?|\d+[eE][+-]?\d+[fF]?")
+_INTEGER = re.compile(r"\d+", re.ASCII)
+_FLOAT = re.compile(r"(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?[fF]?|\d+[eE][+-]?\d+[fF]?", re.ASCII)
 
 FLOAT, INT, BOOL = ValueType.FLOAT, ValueType.INT, ValueType.BOOL
 _SPOKEN = {FLOAT: "a float", INT: "an int", BOOL: "a truth value"}
@@ -63,7 +65,7 @@ class _Part:
 
 
 def parse_expression(text: str, wanted: ValueType, names: Mapping[str, ValueType]) -> Expression:
-    """The expression in ``text``, over ``names``. Raises `Malformed` unless it is in the grammar and of type ``wanted``.
+    """The expression in ``text``, over ``names``. Raises `Malformed` unless it is one, and of type ``wanted``.
 
     An int is accepted where a float is wanted, as in C; a truth value is not.
     """

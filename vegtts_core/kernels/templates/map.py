@@ -19,16 +19,10 @@ def map_template(signature: KernelSignature, by_row: tuple[str, ...] = ()) -> Te
         a.name for a in signature.arguments if a.role is ArgumentRole.INPUT and a.shape == signature.output.shape
     )
     numbers = tuple(a.name for a in signature.arguments if a.role is ArgumentRole.NUMBER)
+    variables = dict.fromkeys((*elements, *by_row, *numbers), ValueType.FLOAT)
     holes = (
-        ExpressionHole(
-            "y",
-            ValueType.FLOAT,
-            dict.fromkeys((*elements, *by_row, *numbers), ValueType.FLOAT),
-            _says(elements, by_row),
-        ),
-        tuning.block(
-            64, 128, 256, 512, 1024, default=256, what="threads of a block, which takes block * items * vector elements"
-        ),
+        ExpressionHole("y", ValueType.FLOAT, variables, _says(elements, by_row)),
+        tuning.block(64, 128, 256, 512, 1024, default=256, what="a block takes block * items * vector elements"),
         tuning.items(1, 2, 4, 8, default=4, what="accesses per thread of a block"),
         tuning.VECTOR,
         tuning.STORE,

@@ -15,6 +15,7 @@ from vegtts_core.kernels.templates.types import (
     ExpressionHole,
     Filling,
     Hole,
+    RangeHole,
     Rendered,
     Template,
     TemplateFamily,
@@ -54,15 +55,12 @@ _BOUNDS = (
         "k_begin",
         ValueType.INT,
         _CORNERS,
-        "the first k that a tile of rows m_first..m_last, columns n_first..n_last needs",
+        "the first k that a tile of rows m_first..m_last and columns n_first..n_last needs",
         "0",
     ),
     ExpressionHole("k_end", ValueType.INT, _CORNERS, "one more than the last k that the tile needs", "K"),
 )
-_WHOLE = {
-    name: parse_expression(code, ValueType.INT, {"K": ValueType.INT})
-    for name, code in (("k_begin", "0"), ("k_end", "K"))
-}
+_WHOLE = {hole.name: parse_expression(str(hole.default), ValueType.INT, {"K": ValueType.INT}) for hole in _BOUNDS}
 _CORNER_PARAMETERS = "long long m_first_, long long m_last_, long long n_first_, long long n_last_"
 _FUNCTIONS = (
     Function("c", "c", "float acc_, long long m_, long long n_", {"acc": "acc_", "m": "m_", "n": "n_"}, inputs=False),
@@ -89,7 +87,7 @@ def _holes(plan: MatmulPlan) -> tuple[Hole, ...]:
         ChoiceHole("tile_k", (8, 16, 32, 64, 128), "inner elements at a time", default=16),
         ChoiceHole("thread_m", (1, 2, 4, 8), "rows per thread (C++: in registers)", default=4),
         ChoiceHole("thread_n", (1, 2, 4), "columns per thread (C++: vectors of columns in registers)", default=4),
-        ChoiceHole("split_k", (1, 2, 4, 8, 16, 32, 64), "parts of the inner dimension", default=16 if skinny else 1),
+        RangeHole("split_k", 1, 64, "parts of the inner dimension", default=16 if skinny else 1),
     )
 
 
@@ -101,7 +99,7 @@ def matmul_template(signature: KernelSignature, plan: MatmulPlan) -> Template:
     """The template of a plan."""
     sizes = {"M": plan.m, "N": plan.n, "K": plan.k}
     holes = _holes(plan)
-    constants: dict[str, int | str] = dict(sizes) | {"BATCH": plan.batch}
+    constants: dict[str, int | str] = {**sizes, "BATCH": plan.batch}
     constants |= dict(zip(("A_BATCH", "A_M", "A_K"), plan.a_strides, strict=True))
     constants |= dict(zip(("B_BATCH", "B_K", "B_N"), plan.b_strides, strict=True))
 
@@ -129,8 +127,7 @@ def matmul_template(signature: KernelSignature, plan: MatmulPlan) -> Template:
         launch = Launch((tiles * v["split_k"], 1, 1), (threads, 1, 1))
         complete = _WHOLE | dict(filling)
         arguments = f"in.{plan.a}, in.{plan.b}, out"
-        return render(
-            signature, language, "matmul", (*holes, *_BOUNDS), complete, constants, _FUNCTIONS, launch, arguments
-        )
+        every = (*holes, *_BOUNDS)
+        return render(signature, language, "matmul", every, complete, constants, _FUNCTIONS, launch, arguments)
 
     return Template(TemplateFamily.MATMUL, _outline(plan), holes, dict(signature.constants) | sizes, problem, rendered)

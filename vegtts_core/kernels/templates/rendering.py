@@ -85,9 +85,9 @@ def _text(name: str) -> str:
 
 
 def _constant(name: str, value: int | str, ctype: str) -> str:
-    return (
-        f"constexpr Word {name} = Word::{value};" if isinstance(value, str) else f"constexpr {ctype} {name} = {value};"
-    )
+    if isinstance(value, str):
+        return f"constexpr Word {name} = Word::{value};"
+    return f"constexpr {ctype} {name} = {value};"
 
 
 def _inputs(signature: KernelSignature) -> str:

@@ -26,6 +26,7 @@ from vegtts_core.kernels.templates.types import (
 from vegtts_core.kernels.types import Language, Launch
 
 FLOAT, INT = ValueType.FLOAT, ValueType.INT
+_TOTAL = {"total": FLOAT, "n": INT}
 _MAX_SPLIT_BLOCKS = 128  # blocks of a row wait for each other: any device that runs these templates holds so many
 
 
@@ -78,9 +79,7 @@ def _expressions(plan: RowPlan) -> list[Hole]:
     holes: list[Hole] = [
         ExpressionHole("element", FLOAT, elements, "what is combined, from the input elements at one place"),
         tuning.combine("combine", "the operator of the first total"),
-        ExpressionHole(
-            "first", FLOAT, {"total": FLOAT, "n": INT}, "from the first total; n elements", "total", wide=True
-        ),
+        ExpressionHole("first", FLOAT, _TOTAL, "from the first total; n elements", "total", wide=True),
     ]
     if plan.stages == 2:
         holes += [
@@ -95,10 +94,8 @@ def _expressions(plan: RowPlan) -> list[Hole]:
         variables = dict.fromkeys((*plan.elements, *plan.per_element), FLOAT) | totals
         holes.append(ExpressionHole("y", FLOAT, variables, "the output element"))
     else:
-        variables = totals | dict.fromkeys(plan.per_row, FLOAT)
-        holes.append(
-            ExpressionHole("value", FLOAT, variables, "the row's value", "first" if plan.stages == 1 else None)
-        )
+        variables, default = totals | dict.fromkeys(plan.per_row, FLOAT), "first" if plan.stages == 1 else None
+        holes.append(ExpressionHole("value", FLOAT, variables, "the row's value", default))
     if plan.output == "mean":
         says = "the output, from the total of the rows' values; rows of n elements each"
         holes.append(ExpressionHole("result", FLOAT, {"total": FLOAT, "rows": INT, "n": INT}, says, wide=True))
@@ -115,9 +112,7 @@ def _tuning(plan: RowPlan) -> list[Hole]:
         tuning.block(64, 128, 256, 512, 1024, default=256, what=what),
         tuning.items(1, 2, 4, 8, default=4, what="vectors in flight"),
         tuning.VECTOR,
-        tuning.split(
-            *parts, default=parts[-1] if plan.rows == 1 else 1, what="parts of a row, each with its own block"
-        ),
+        tuning.split(*parts, default=parts[-1] if plan.rows == 1 else 1, what="parts of a row, a block each"),
         tuning.ACCUMULATOR,
         *([tuning.STORE] if plan.output == "map" else []),
         tuning.MATH,
@@ -130,7 +125,7 @@ def _functions(plan: RowPlan) -> tuple[Function, ...]:
     total, totals = {"total": "total_", "n": "n_"}, {"first": "first_", "second": "second_"}
     own = "long long i, long long row, long long j"
     place = "long long i, long long row, long long piece, long long j, float first_, float second_"
-    per_row = dict(plan.per_row) | totals
+    per_row, of_all = dict(plan.per_row) | totals, total | {"rows": "rows_"}
     return (
         Function("element", "element", own, of_element, plan.elements),
         Function("first", "first", "acc_t total_, long long n_", total, inputs=False),
@@ -138,9 +133,7 @@ def _functions(plan: RowPlan) -> tuple[Function, ...]:
         Function("second", "second", "acc_t total_, long long n_, float first_", total | totals, inputs=False),
         Function("y", "y", place, elements | dict(plan.per_element) | totals, plan.elements),
         Function("value", "value", "long long row, float first_, float second_", per_row),
-        Function(
-            "result", "result", "acc_t total_, long long rows_, long long n_", total | {"rows": "rows_"}, inputs=False
-        ),
+        Function("result", "result", "acc_t total_, long long rows_, long long n_", of_all, inputs=False),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from collections.abc import Sequence
 
 from vegtts_core.errors import UserError
@@ -51,9 +52,7 @@ class TemplateScaffold:
         messages = [Message(Role.SYSTEM, _SYSTEM.format(language=_SPOKEN[self.language]))]
         for example in examples:
             if example.level != 1 or example.id in evaluation_tasks():
-                raise UserError(
-                    f"Task {example.key} is an evaluation task of some split: no prompt may show its answer."
-                )
+                raise UserError(f"Task {example.key} is an evaluation task: no prompt may show its answer.")
             answer = f"{_FENCE}\n{honest_filling(example)}\n{_FENCE}"
             messages += [Message(Role.USER, _question(example)), Message(Role.ASSISTANT, answer)]
         messages += [Message(Role.USER, _question(task)), Message(Role.ASSISTANT, _FENCE)]
@@ -104,7 +103,5 @@ def _hole(hole: Hole) -> str:
 
 def _constants(template: Template) -> str:
     # Sizes of tensors stand in their shapes above; what is left are the constructor's numbers and the matrix sizes.
-    named = {
-        name: value for name, value in template.constants.items() if not name[-1].isdigit() and not name.endswith("_n")
-    }
-    return f"\nConstants: {', '.join(f'{name} = {value}' for name, value in named.items())}." if named else ""
+    named = [f"{name} = {v}" for name, v in template.constants.items() if not re.search(r"_(\d|n)$", name)]
+    return f"\nConstants: {', '.join(named)}." if named else ""

@@ -31,13 +31,11 @@ def scan_template(signature: KernelSignature) -> Template:
     *leading, length = signature.output.shape
     rows = prod(leading)
     holes: tuple[Hole, ...] = (
-        ExpressionHole(
-            "element", ValueType.FLOAT, variables, "what is added up or multiplied, from the input at its place"
-        ),
+        ExpressionHole("element", ValueType.FLOAT, variables, "what is combined, from the input at its place"),
         ChoiceHole("combine", ("sum", "product"), "the operator of the running total"),
         ChoiceHole("order", ("forward", "backward"), "from the first element on, or from the last", default="forward"),
         ChoiceHole(
-            "include", ("inclusive", "exclusive"), "whether a total includes the element itself", default="inclusive"
+            "include", ("inclusive", "exclusive"), "whether a total has the element itself", default="inclusive"
         ),
         tuning.block(64, 128, 256, 512, 1024, default=256, what="CUDA: threads of a block; C++: not used"),
         ChoiceHole("together", (1, 2, 4, 8), "rows that a block (C++: a thread) takes together", default=2),

@@ -81,7 +81,7 @@ Hole = ExpressionHole | ChoiceHole | RangeHole
 
 @dataclass(frozen=True)
 class Expression:
-    """A parsed expression. ``text`` is it with normalised spacing, ``code`` the C to compile, ``names`` what it uses."""
+    """A parsed expression: ``text`` with normalised spacing, ``code`` the C to compile, ``names`` what it uses."""
 
     text: str
     code: str

@@ -1,4 +1,4 @@
-"""The window template: a total over a window of taps at each place, for pooling and depthwise convolution in 1 to 3 dimensions."""
+"""The window template: a total over a window at each place, for pooling and depthwise convolution in 1D to 3D."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from vegtts_core.kernels.templates.types import (
 from vegtts_core.kernels.types import Language, Launch
 
 FLOAT, INT = ValueType.FLOAT, ValueType.INT
-_OUTLINE = """for each channel and place: total = combine of element over the window's taps (taps in the padding are left out)
+_OUTLINE = """for each channel and place: total = combine of element over the window's taps
+    (taps in the padding are left out)
     out = y, from total and taps, the number of taps of a full window"""
 
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """One entry per spatial dimension: the window, its strides, padding and dilation. ``weight`` names the taps' tensor."""
+    """Per spatial dimension the window, its stride, padding and dilation; ``weight`` names the taps' tensor."""
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
@@ -70,9 +71,7 @@ def window_template(signature: KernelSignature, plan: WindowPlan) -> Template:
             "element", "element", "long long i, long long tap",
             {x.name: f"in.{x.name}[i]"} | ({"w": f"in.{plan.weight}[tap]"} if plan.weight else {}),
         ),
-        Function(
-            "y", "y", "float total_, long long taps_, long long channel", {"total": "total_", "taps": "taps_"}, inputs=False
-        ),
+        Function("y", "y", "float total_, long long taps_", {"total": "total_", "taps": "taps_"}, inputs=False),
     )  # fmt: skip
 
     def rendered(filling: Filling, language: Language) -> Rendered:

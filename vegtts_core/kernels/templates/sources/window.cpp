@@ -30,7 +30,7 @@ template <bool INSIDE, bool WHOLE> HOLE float one_place(const Inputs& in, const 
                 if (INSIDE || (i2 >= 0 && i2 < I2)) total = combined<COMBINE>(total, (acc_t)element_of(in, base + i2, tap + k2));
             }
         }
-    return y_of(total, TAPS, plane % CHANNELS);
+    return y_of(total, TAPS);
 }
 
 // Places [SAFE_BEGIN, SAFE_END) of a row have their whole window within the input's last dimension.
@@ -59,7 +59,7 @@ template <bool WHOLE> static void one_row(const Inputs& in, float* out, const Ra
                         totals[o2] = combined<COMBINE>(totals[o2], (acc_t)element_of(in, base + o2 * S2 - P2 + k2 * D2, tap + k2));
                     }
             }
-        fill(to, SAFE_BEGIN, SAFE_END, [&](long long o2) { return y_of(totals[o2], TAPS, plane % CHANNELS); });
+        fill(to, SAFE_BEGIN, SAFE_END, [&](long long o2) { return y_of(totals[o2], TAPS); });
     }
 }
 

@@ -26,7 +26,7 @@ template <int COUNT> HOLE void places(const Inputs& in, float* out, long long pl
 #pragma unroll
     for (int item = 0; item < COUNT; item++) {
         const long long o2 = start + item * BLOCK;
-        if (o2 < O2) out[((plane * O0 + o0) * O1 + o1) * O2 + o2] = y_of(totals[item], TAPS, plane % CHANNELS);
+        if (o2 < O2) out[((plane * O0 + o0) * O1 + o1) * O2 + o2] = y_of(totals[item], TAPS);
     }
 }
 
