@@ -2,36 +2,21 @@
 
 import random
 
-from vegtts_core.kernels.templates import honest_filling, template_of
-from vegtts_core.kernels.templates.lines import parse_filling
-from vegtts_core.kernels.templates.types import ChoiceHole, RangeHole
+from vegtts_core.kernels.templates import TemplateScaffold, honest_filling, template_of, tuning_grid
 from vegtts_core.kernels.types import Language
-from vegtts_core.scaffolds.types import Refusal
+from vegtts_core.scaffolds.types import Candidate
 from vegtts_core.tasks import Task
 
-#: Words that change what is computed, not how fast.
-MEANING = {"combine", "combine2", "order", "include"}
 
-
-def tunings(task: Task, language: Language, count: int, seed: int, accurate: bool = True) -> list[str]:
-    """``count`` random fillings with the honest expressions that the template takes; ``accurate`` leaves out what
-    trades accuracy for speed."""
-    template = template_of(task)
-    honest = dict(line.split(" = ", 1) for line in honest_filling(task).splitlines())
-    holes = [h for h in template.holes if isinstance(h, ChoiceHole | RangeHole) and h.name not in MEANING]
+def tunings(task: Task, language: Language, count: int, seed: int) -> list[str]:
+    """``count`` random fillings with the honest expressions and exact functions that the scaffold takes."""
+    grid = tuning_grid(template_of(task)) | {"math": ("exact",)}
+    grid = {name: values for name, values in grid.items() if template_of(task).hole(name)}
     draw = random.Random(f"{task.key} {language} {seed}")
+    expressions = [line for line in honest_filling(task).splitlines() if line.split(" = ")[0] not in grid]
     found: list[str] = []
     while len(found) < count:
-        filling = dict(honest)
-        for hole in holes:
-            filling[hole.name] = str(
-                draw.choice(hole.choices if isinstance(hole, ChoiceHole) else range(hole.low, hole.high + 1))
-            )
-        if accurate and "math" in filling:
-            filling["math"] = "exact"
-        text = "\n".join(f"{name} = {value}" for name, value in filling.items())
-        parsed = parse_filling(template, text)
-        assert not isinstance(parsed, Refusal), parsed
-        if template.problem(parsed, language) is None:
+        text = "\n".join([*expressions, *(f"{name} = {draw.choice(values)}" for name, values in grid.items())])
+        if isinstance(TemplateScaffold(language).parse(task, text), Candidate):
             found.append(text)
     return found

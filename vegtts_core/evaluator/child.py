@@ -21,7 +21,7 @@ from vegtts_core.evaluator.cores import keep_to_cores
 from vegtts_core.evaluator.jail import Resources
 from vegtts_core.evaluator.kernel_profile import LOADING
 from vegtts_core.evaluator.library import Kernel, build
-from vegtts_core.evaluator.messages import MESSAGE_LIMIT, Assignment, Command, Program, Reply, one_line
+from vegtts_core.evaluator.messages import MESSAGE_LIMIT, Assignment, Command, Program, Reply, Slot, one_line
 from vegtts_core.evaluator.profiles import ANY_PYTHON, ONE_PROCESS
 from vegtts_core.evaluator.sandbox import Sandbox, confine
 from vegtts_core.evaluator.shared_memory import map_slots
@@ -41,11 +41,19 @@ def run(assignment: Assignment, fds: dict[str, int], box: Sandbox) -> None:
     """Build and serve. Returns when the evaluator closes the control socket."""
     control = socket.socket(fileno=fds["control"])
     kernel = Kernel(assignment, fds) if assignment.program is Program.KERNEL else None
-    inputs = map_slots(fds["inputs"], assignment.arguments, assignment.writable_inputs)
-    weights = dict(
-        zip(assignment.weights, map_slots(fds["weights"], list(assignment.weights.values()), False), strict=True)
+    slots = (assignment.arguments, list(assignment.weights.values()), [assignment.output])
+    sizes = assignment.device_bytes
+    inputs, shared, (output,) = (
+        map_slots(fds[name], these, writable) if sizes is None else _on_device(fds[name], size, these, writable)
+        for name, these, writable, size in zip(
+            ("inputs", "weights", "output"),
+            slots,
+            (assignment.writable_inputs, False, True),
+            sizes or (0, 0, 0),
+            strict=True,
+        )
     )
-    (output,) = map_slots(fds["output"], [assignment.output], True)
+    weights = dict(zip(assignment.weights, shared, strict=True))
     for name in ("inputs", "weights", "output"):
         os.close(fds[name])
     torch.set_num_threads(assignment.threads)
@@ -74,6 +82,14 @@ def run(assignment: Assignment, fds: dict[str, int], box: Sandbox) -> None:
         _serve(assignment, control, module, inputs, weights, output)
 
 
+def _on_device(fd: int, size: int, slots: Sequence[Slot], writable: bool) -> list[torch.Tensor]:
+    """Tensors in device memory. Starts CUDA, which takes a third of a second and cannot be done once confined."""
+    from vegtts_core.evaluator.cuda.memory import map_slots as map_on_device
+
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
+    return map_on_device(fd, size, slots, writable)
+
+
 def _build(assignment: Assignment, weights: dict[str, torch.Tensor]) -> nn.Module:
     """The module of the assignment's source, with the shared weights."""
     itself = types.ModuleType("candidate")
@@ -92,6 +108,8 @@ def _build(assignment: Assignment, weights: dict[str, torch.Tensor]) -> nn.Modul
     if not isinstance(module, nn.Module):
         raise _Failure(ErrorKind.COMPILE_ERROR, f"{assignment.class_name} is not an nn.Module")
     module.train(assignment.training)
+    if assignment.device_bytes is not None:
+        module.cuda()
     _load(module, weights)
     return module
 
@@ -117,10 +135,12 @@ def _serve(
     weights: dict[str, torch.Tensor],
     output: torch.Tensor,
 ) -> None:
+    finish = torch.cuda.synchronize if output.is_cuda else _nothing
     while command := control.recv(1):
         try:
             if command == Command.LOAD_WEIGHTS.value:
                 _load(module, weights)
+                finish()
                 control.send(Reply.LOADED.value)
             elif command == Command.CALL.value:
                 # New tensor objects for every call: what forward does to them (resize_, set_) ends with it.
@@ -130,6 +150,7 @@ def _serve(
                 ]
                 result = module(*fresh)
                 dense = result.contiguous() if type(result) is torch.Tensor else result
+                finish()
                 control.send(Reply.DONE.value)
                 if control.recv(1) != Command.WRITE.value:
                     return
@@ -137,11 +158,16 @@ def _serve(
                 if not assignment.writable_inputs:
                     _check_storage(result, fresh)
                 output.copy_(dense)
+                finish()
                 control.send(Reply.WRITTEN.value)
                 del fresh, result, dense  # so that the next call finds the allocator as this one did
         except BaseException as error:
             _admit(control, _described(error, ErrorKind.EXCEPTION))
             return
+
+
+def _nothing() -> None:
+    """On the CPU a call has finished when it returns."""
 
 
 def _compile(assignment: Assignment, control: socket.socket, output: torch.Tensor, scratch: str) -> None:
@@ -176,7 +202,7 @@ def _check(result: Any, output: torch.Tensor) -> None:
     """Name what is wrong with the result's type or shape."""
     if type(result) is not torch.Tensor:
         raise _Failure(ErrorKind.WRONG_TYPE, f"it returned a {type(result).__name__}, not a torch.Tensor")
-    if result.layout != torch.strided or result.device.type != "cpu" or result.dtype != output.dtype:
+    if result.layout != torch.strided or result.device != output.device or result.dtype != output.dtype:
         raise _Failure(
             ErrorKind.WRONG_TYPE,
             f"it returned a {result.layout} tensor of {result.dtype} on {result.device.type}, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vegtts_core.errors import UserError
+from vegtts_core.evaluator.cuda import CudaEvaluator
 from vegtts_core.evaluator.forward import ForwardEvaluator
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.kernels.kernel_scaffold import KernelScaffold
@@ -35,4 +36,6 @@ def scaffold_for(name: str, device: str) -> Scaffold:
 
 def evaluator_for(scaffold: str, device: str, tasks: Iterable[Task], settings: EvaluatorSettings) -> ForwardEvaluator:
     """The evaluator of candidates of ``scaffold`` on ``device``, not yet entered. Raises UserError where none is."""
+    if device == "cuda":
+        return CudaEvaluator(tasks, settings)
     return ForwardEvaluator(tasks, settings, device)

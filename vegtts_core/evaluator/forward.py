@@ -21,7 +21,7 @@ from vegtts_core.evaluator.session import TaskSession
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.sound import ReferenceLost, SoundProtocol
 from vegtts_core.evaluator.timing_lock import TimingLock
-from vegtts_core.evaluator.types import ErrorKind, ProtocolName, Stage, Verdict
+from vegtts_core.evaluator.types import ErrorKind, Measurement, ProtocolName, Stage, Verdict
 from vegtts_core.kernels.ceilings import Ceilings
 from vegtts_core.kernels.types import Language
 from vegtts_core.scaffolds.types import Candidate
@@ -34,6 +34,8 @@ Progress = Callable[[int, int], None]
 
 _NOT_RUNNING = "The evaluator is not running: use it as `with ForwardEvaluator(...) as evaluator`."
 _NO_CUDA = "It is written in CUDA and this evaluator measures on the CPU: give it to one for a CUDA device."
+#: How many candidates a device may get ready ahead of the one that is evaluated.
+_AHEAD = 8
 _ALLOWED_WHEN_PUBLISHED = frozenset({ErrorKind.INPUT_MODIFIED, ErrorKind.INPUT_ALIASED})
 
 
@@ -106,7 +108,7 @@ class ForwardEvaluator:
             candidate = candidates[index]
             key = (candidate.task_key, candidate.fingerprint)
             if key not in known:
-                ahead = [candidates[later] for later in order[place + 1 :]]
+                ahead = [candidates[later] for later in order[place : place + _AHEAD]]
                 self._prepare([c for c in ahead if (c.task_key, c.fingerprint) not in known])
                 with lock.running(), threads(1):
                     known[key] = self._evaluate(self._tasks[candidate.task_key], candidate, lock)
@@ -118,6 +120,20 @@ class ForwardEvaluator:
         if fresh:
             self._end_session()
         return [verdicts[index] for index in range(len(candidates))]
+
+    def repeat(self, candidate: Candidate, protocol: ProtocolName, count: int) -> list[Measurement]:
+        """Measure one candidate ``count`` times in one process under one protocol; one measurement if it fails.
+
+        Nothing of it is remembered. Raises UserError as `evaluate`.
+        """
+        lock = self._lock
+        if lock is None:
+            raise UserError(_NOT_RUNNING)
+        session = self._session_of(self._tasks[candidate.task_key])
+        session.published_reference_seconds = ()
+        run = SoundProtocol if protocol is ProtocolName.SOUND else PublishedProtocol
+        with lock.running(), threads(1):
+            return [outcome.measurement for outcome in run(session, candidate, lock, Stages()).repeat(count)]
 
     def empty_round_trip(self) -> float:
         """Seconds that the evaluator's channel adds to every timed call, of candidate and reference alike (median)."""
@@ -151,7 +167,7 @@ class ForwardEvaluator:
         return _NO_CUDA if candidate.language is Language.CUDA else ""
 
     def _prepare(self, ahead: Sequence[Candidate]) -> None:
-        """Candidates that come after the one that is evaluated next."""
+        """The candidates that are evaluated next, in order."""
 
     def _ceilings(self, anew: bool) -> Ceilings:
         assert self._lock is not None

@@ -112,6 +112,8 @@ class Assignment:
     cpu_seconds: int
     program: Program = Program.MODULE
     command: tuple[str, ...] = ()
+    device_bytes: tuple[int, int, int] | None = None
+    """Set where the arenas lie on the GPU: the sizes of inputs, weights and output."""
 
 
 def one_line(text: str) -> str:

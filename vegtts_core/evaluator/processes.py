@@ -22,10 +22,9 @@ from collections.abc import Callable
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.messages import ADMITTED, MESSAGE_LIMIT, Assignment, Command, Program, Reply, one_line
-from vegtts_core.evaluator.runner import Call
+from vegtts_core.evaluator.runner import Call, SharedMemory
 from vegtts_core.evaluator.sandbox import Layer
 from vegtts_core.evaluator.settings import Limits
-from vegtts_core.evaluator.shared_memory import Arena
 from vegtts_core.evaluator.stopping import await_stopped, process_id, processor_seconds
 from vegtts_core.evaluator.types import ErrorKind
 from vegtts_core.evaluator.warden import ENDED, STOP, STOPPED_MANY, STOPPED_ONE
@@ -361,9 +360,9 @@ class WarmProcess:
     def spawn(
         self,
         assignment: Assignment,
-        inputs: Arena,
-        weights: Arena,
-        output: Arena,
+        inputs: SharedMemory,
+        weights: SharedMemory,
+        output: SharedMemory,
         limits: Limits,
         library: int | None = None,
     ) -> Process:

@@ -34,17 +34,29 @@ class PublishedProtocol:
 
     def run(self) -> Outcome:
         """Build, check, time. Raises `ReferenceLost`."""
+        return self.repeat(1)[0]
+
+    def repeat(self, count: int) -> list[Outcome]:
+        """Build and check once, time ``count`` times: an outcome each, one if it fails. Raises `ReferenceLost`.
+
+        From the second time on the reference is timed again as well.
+        """
         process: Runner | None = None
+        outcomes: list[Outcome] = []
         try:
             with self._stages.enter(Stage.COMPILE):
                 process = self._session.start(self._candidate, writable_inputs=True)
                 process.await_ready()
             with self._stages.enter(Stage.CORRECTNESS):
                 self._check(process)
-            with self._stages.enter(Stage.TIMING):
-                return Outcome(self._time(process), Stage.REWARD, None, "", self._calls)
+            for _ in range(count):
+                with self._stages.enter(Stage.TIMING):
+                    outcomes.append(Outcome(self._time(process), Stage.REWARD, None, "", self._calls))
+                if len(outcomes) < count:
+                    self._session.published_reference_seconds = ()
+            return outcomes
         except CandidateFailure as failure:
-            return failed(self._stages.current, failure.kind, failure.reason, self._calls)
+            return [failed(self._stages.current, failure.kind, failure.reason, self._calls)]
         finally:
             if process is not None:
                 process.close()

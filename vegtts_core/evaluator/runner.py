@@ -52,6 +52,13 @@ class Runner(Protocol):
         ...
 
 
+class SharedMemory(Protocol):
+    """Memory that another process can map."""
+
+    fd: int
+    """Its file descriptor."""
+
+
 class Watch:
     """Says of each pair of calls whether the device was steady. A CPU tells nothing: every pair counts."""
 

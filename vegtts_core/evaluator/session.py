@@ -28,7 +28,7 @@ from vegtts_core.scaffolds.types import Candidate
 from vegtts_core.tasks import Task, build_reference, draw_inputs, draw_mixed, exec_module
 
 #: KernelBench's seed; the published protocol draws from it, the sound one never does.
-_PUBLISHED_SEED = 42
+PUBLISHED_SEED = 42
 _CPU_SECONDS_FACTOR = 4  # the rlimit on processor time, a backstop, as a multiple of wall-clock limit times threads
 
 
@@ -36,7 +36,8 @@ def _secret_seed() -> int:
     return secrets.randbits(62)
 
 
-def _as_tensors(inputs: Inputs) -> list[torch.Tensor]:
+def as_tensors(inputs: Inputs) -> list[torch.Tensor]:
+    """Inputs with plain numbers as float64 tensors."""
     return [x if isinstance(x, torch.Tensor) else torch.tensor(x, dtype=torch.float64) for x in inputs]
 
 
@@ -50,12 +51,12 @@ class TaskSession:
         self._warm = warm
         namespace = exec_module(task.source)
         self._init_arguments = tuple(namespace["get_init_inputs"]())
-        reference = self._module(_PUBLISHED_SEED)
+        reference = self._module(PUBLISHED_SEED)
         self._training = reference.training
         self.published_weights = weights_of(reference)
         self.published_draws = self._draw_published(reference)
         inputs, expected = self.published_draws[0]
-        layout = [(x.shape, x.dtype) for x in _as_tensors(inputs)]
+        layout = [(x.shape, x.dtype) for x in as_tensors(inputs)]
         self._numbers = frozenset(place for place, x in enumerate(inputs) if not isinstance(x, torch.Tensor))
         self.inputs = Arena("inputs", layout, sealed=True)
         self.writable_inputs = Arena("writable-inputs", layout, sealed=False)
@@ -89,7 +90,7 @@ class TaskSession:
         return [self._published_draw(reference, seed) for seed in self._published_seeds()]
 
     def _published_seeds(self) -> list[int]:
-        generator = torch.Generator().manual_seed(_PUBLISHED_SEED)
+        generator = torch.Generator().manual_seed(PUBLISHED_SEED)
         trials = self.settings.published.correctness_trials
         return [int(torch.randint(0, 2**32 - 1, (1,), generator=generator)) for _ in range(trials)]
 
@@ -181,7 +182,7 @@ class TaskSession:
 
     def load_inputs(self, inputs: Inputs, writable: bool = False) -> None:
         """Put these inputs into the memory that the processes read."""
-        (self.writable_inputs if writable else self.inputs).write(_as_tensors(inputs))
+        (self.writable_inputs if writable else self.inputs).write(as_tensors(inputs))
 
     def check_bounds(self) -> None:
         """Raise `CandidateFailure` if a process wrote beyond the end of its output."""

@@ -62,20 +62,27 @@ class SoundProtocol:
 
     def run(self) -> Outcome:
         """Build, check, time. Raises `ReferenceLost`."""
+        return self.repeat(1)[0]
+
+    def repeat(self, count: int) -> list[Outcome]:
+        """Build and check once, time ``count`` times: an outcome each, one if it fails. Raises `ReferenceLost`."""
         process: Runner | None = None
+        outcomes: list[Outcome] = []
         try:
             with self._stages.enter(Stage.COMPILE):
                 process = self._session.start(self._candidate, writable_inputs=False)
                 process.await_ready()
             with self._stages.enter(Stage.CORRECTNESS):
                 self._check(process)
-            with self._stages.enter(Stage.TIMING):
-                measurement = self._time(process)
-            return Outcome(replace(measurement, max_error=self._worst), Stage.REWARD, None, "", self._calls)
+            for _ in range(count):
+                with self._stages.enter(Stage.TIMING):
+                    measurement = replace(self._time(process), max_error=self._worst)
+                outcomes.append(Outcome(measurement, Stage.REWARD, None, "", self._calls))
+            return outcomes
         except CandidateFailure as failure:
             if failure.fault and self._draw is not None and self._stages.current is not Stage.COMPILE:
                 failure = self._explain_fault(failure, self._draw)
-            return failed(self._stages.current, failure.kind, failure.reason, self._calls, self._worst)
+            return [failed(self._stages.current, failure.kind, failure.reason, self._calls, self._worst)]
         finally:
             if process is not None:
                 process.close()

@@ -96,7 +96,7 @@ def _tokens(text: str) -> list[str]:
 
 def _spaced(tokens: list[str]) -> str:
     """One spelling for all spacings. Signs stand apart from what they sign, so that no two tokens run together."""
-    return re.sub(r"(?<=[(]) | (?=[(),])", "", " ".join(tokens))
+    return re.sub(r"(?<=[(]) | (?=[),])|(?<=\w) (?=[(])", "", " ".join(tokens))
 
 
 class _Parser:

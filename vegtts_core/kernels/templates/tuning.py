@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from vegtts_core.kernels.templates.types import ChoiceHole
+from vegtts_core.kernels.templates.types import ChoiceHole, RangeHole, Template
+
+#: Choices that change what is computed, not how fast.
+_MEANING = frozenset({"combine", "combine2", "order", "include"})
 
 MATH = ChoiceHole(
     "math", ("exact", "fast"), "fast: quick approximations of exp, log and tanh, less accurate", default="exact"
@@ -32,3 +35,14 @@ def block(*choices: int, default: int, what: str) -> ChoiceHole:
 def split(*choices: int, default: int, what: str) -> ChoiceHole:
     """A hole for the number of parts of a reduction."""
     return ChoiceHole("split", choices, what, default=default)
+
+
+def tuning_grid(template: Template) -> dict[str, tuple[int | str, ...]]:
+    """The values of every hole that is a matter of speed, by name."""
+    grid: dict[str, tuple[int | str, ...]] = {}
+    for hole in template.holes:
+        if isinstance(hole, RangeHole):
+            grid[hole.name] = tuple(range(hole.low, hole.high + 1))
+        elif isinstance(hole, ChoiceHole) and hole.name not in _MEANING:
+            grid[hole.name] = tuple(hole.choices)
+    return grid
