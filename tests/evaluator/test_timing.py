@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from making import reference, with_forward
 
-from vegtts_core.evaluator import Decision, EvaluatorSettings, ForwardEvaluator, ProtocolName, SoundSettings
+from vegtts_core.evaluator import Decision, ErrorKind, EvaluatorSettings, ForwardEvaluator, ProtocolName, SoundSettings
 from vegtts_core.tasks import Task
 
 SETTINGS = EvaluatorSettings(
@@ -71,5 +71,12 @@ def test_answering_before_the_work_is_done_gains_nothing(timing: ForwardEvaluato
             raise SystemExit
     """
     (verdict,) = timing.evaluate([with_forward(tasks["1"], body)])
-    assert verdict.sound is not None and verdict.sound.decision in (Decision.SLOWER, Decision.UNDECIDED)
-    assert verdict.sound.speedup < 1
+    assert verdict.error is ErrorKind.LATE_WORK, verdict
+    assert verdict.sound is not None and verdict.sound.reward == 0
+
+
+def test_more_threads_than_granted_gain_nothing(timing: ForwardEvaluator, tasks: dict[str, Task]) -> None:
+    """Reference and candidate are kept to the same core here: a second thread has nowhere to run."""
+    (verdict,) = timing.evaluate([with_forward(tasks["1"], "torch.set_num_threads(4)\nreturn A @ B")])
+    assert verdict.sound is not None and verdict.sound.correct
+    assert verdict.sound.decision is not Decision.FASTER, verdict.sound

@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from vegtts_core.tasks import AnswerKind, Domain, Task, build_reference, draw_inputs, exec_module, get_task, load_tasks
+from vegtts_core.tasks import (
+    AnswerKind,
+    Domain,
+    Task,
+    build_reference,
+    draw_inputs,
+    draw_mixed,
+    exec_module,
+    get_task,
+    load_tasks,
+)
 from vegtts_core.tasks import domains as d
 
 IDS = range(1, 101)
@@ -191,3 +201,22 @@ def test_wide_inputs_catch_what_the_benchmarks_do_not(id):
         with torch.no_grad():
             answer = _built(task, 0)(*inputs)
         assert torch.allclose(answer, shortcut(*inputs), rtol=1e-4, atol=1e-4) is not wide
+
+
+@pytest.mark.parametrize("key", ["1", "14", "13", "23", "42", "90", "93", "95", "98", "5", "12"])
+def test_mixed_draws_are_the_benchmark_s_but_for_a_few_rows(key: str) -> None:
+    task = get_task(key)
+    mixed, plain = draw_mixed(task, 7), draw_inputs(task, 7, wide=False)
+    for spec, x, y in zip(task.inputs, mixed, plain, strict=True):
+        if not isinstance(x, torch.Tensor) or not isinstance(y, torch.Tensor):
+            assert x == y
+            continue
+        assert x.shape == y.shape and x.dtype == y.dtype
+        assert x.dtype.is_floating_point is False or bool(x.isfinite().all())
+        if spec.domain is not None and not spec.domain.rows_tied:
+            assert 0 < float((x != y).float().mean()) <= max(0.05, 5 / min(n for n in x.shape if n > 1))
+    assert all(
+        torch.equal(one, two)
+        for one, two in zip(mixed, draw_mixed(task, 7), strict=True)
+        if isinstance(one, torch.Tensor)
+    )

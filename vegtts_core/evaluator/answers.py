@@ -5,7 +5,9 @@ error* is |y - r| / (|r| + s), where s is the size that rounding errors of an ho
   - for elementwise tasks (family ``map``, output shaped like an input): the smaller of the element's own |x| and the
     root mean square of the output, so that a draw that spans magnitudes is checked at every magnitude;
   - otherwise the root mean square of the output's last dimension (an output row), or of the whole output where rows
-    are shorter than 16: errors of sums are of the size of what was summed, not of what is left of it.
+    are shorter than 16: errors of sums are of the size of what was summed, not of what is left of it. The whole output
+    also where images are normalised: their means and deviations are taken over many rows, so that a row which happens
+    to lie near the mean carries the errors of all.
 A draw's *budget* is the larger of ``error_factor`` times the scaled error of the reference's own float32 run and
 ``error_floor`` times the dtype's epsilon. Reordered float32 arithmetic stays within it; a detour through float16,
 bfloat16 or TF32 does not, except where its errors average out before they reach the output (rounding the inputs of a
@@ -20,9 +22,11 @@ Nothing here knows processes or clocks.
 from __future__ import annotations
 
 import copy
+import math
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 
 import torch
 from torch import nn
@@ -35,8 +39,18 @@ from vegtts_core.tasks import AnswerKind, Family, Task
 Inputs = Sequence[torch.Tensor | float]
 
 _SHORTEST_ROW = 16
-_CHUNK = 1 << 16  # elements compared at a time: stays in cache
-_SECRET = torch.Generator().manual_seed(secrets.randbits(63))  # not the caller's random state: that stays as it is
+#: Elements compared at a time: what stays in a CPU's cache, and what keeps a GPU busy.
+_CHUNK = {"cpu": 1 << 16, "cuda": 1 << 26}
+#: Elements of a timed output that are compared.
+_SAMPLE = {"cpu": 1 << 18, "cuda": 1 << 24}
+#: Elements of an elementwise task that are computed in float64 at a time.
+_SLICE = 1 << 28
+
+
+@cache
+def _secret(device: torch.device) -> torch.Generator:
+    """Not the caller's random state: that stays as it is."""
+    return torch.Generator(device).manual_seed(secrets.randbits(62))
 
 
 @dataclass
@@ -60,6 +74,10 @@ class Draw:
     moved: bool = field(default=False)
     """Whether the expected output differs from ``base``'s by clearly more than rounding."""
 
+    def expecting(self, output: torch.Tensor) -> Draw:
+        """The same draw with another answer."""
+        return replace(self, expected=output)
+
 
 def weights_of(module: nn.Module) -> dict[str, torch.Tensor]:
     """The tensors of a module's state dict (parameters and buffers), copied."""
@@ -77,18 +95,37 @@ def run_reference(task: Task, module: nn.Module, inputs: Inputs, count: int, dou
     module = copy.deepcopy(module)
     if double:
         module = module.double()
-        inputs = [x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs]
     else:
         inputs = [x.clone() if isinstance(x, torch.Tensor) else x for x in inputs]
     try:
         with threads(count):
-            output = module(*inputs)
+            output = _in_slices(task, module, inputs) if double else module(*inputs)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         precision = "float64" if double else "its own precision"
         raise UserError(f"The reference of {task.key} does not run in {precision}: {error}.") from error
     if not isinstance(output, torch.Tensor):
         raise UserError(f"The reference of {task.key} returns no single tensor: leave this task out.")
     return output.detach().contiguous()
+
+
+def _in_slices(task: Task, module: nn.Module, inputs: Inputs) -> torch.Tensor:
+    """The module's output in float64; large elementwise tasks slice by slice, since float64 copies take memory."""
+
+    def run(some: Inputs) -> torch.Tensor:
+        return module(*[x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in some])
+
+    shapes = [x.shape for x in inputs if isinstance(x, torch.Tensor)]
+    largest = max(shapes, key=math.prod, default=torch.Size())
+    if task.family is not Family.MAP or math.prod(largest) <= _SLICE or shapes.count(largest) != len(shapes):
+        return run(inputs)
+    step = max(1, _SLICE // math.prod(largest[1:]))
+    output = torch.empty(largest, dtype=torch.float64, device=next(x.device for x in inputs if torch.is_tensor(x)))
+    for start in range(0, largest[0], step):
+        part = slice(start, start + step)
+        output[part] = run([x[part] if isinstance(x, torch.Tensor) else x for x in inputs])
+    return output
 
 
 def make_draw(
@@ -135,7 +172,7 @@ def scaled_error(task: Task, draw: Draw, output: torch.Tensor) -> float:
     y_all, r_all = output.reshape(-1, columns), draw.expected.reshape(-1, columns)
     x_all = None if magnitudes is None else magnitudes.reshape(-1, columns)
     free = None if draw.free is None else draw.free.reshape(-1, columns)
-    step = max(1, _CHUNK // columns)
+    step = max(1, _CHUNK[output.device.type] // columns)
     worst = 0.0
     for start in range(0, len(y_all), step):
         part = slice(start, start + step)
@@ -181,7 +218,8 @@ def _same(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 def _scale(task: Task, inputs: Inputs, expected: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Sizes of the output's rows (or of all of it) as a float64 column, and an input that bounds them elementwise."""
     is_map = task.family is Family.MAP
-    by_row = not is_map and expected.dim() > 0 and expected.shape[-1] >= _SHORTEST_ROW
+    is_normalised_image = task.family is Family.NORMALIZATION and expected.dim() >= 4
+    by_row = not is_map and not is_normalised_image and expected.dim() > 0 and expected.shape[-1] >= _SHORTEST_ROW
     columns = expected.shape[-1] if by_row else max(expected.numel(), 1)
     table = expected.reshape(-1, columns)
     sizes = torch.linalg.vector_norm(table, dim=1, keepdim=True, dtype=torch.float64)
@@ -215,15 +253,16 @@ def close_to_timed(task: Task, inputs: Inputs, output: torch.Tensor, reference: 
     """Whether the output of a timed call agrees with the reference's float32 output on the same inputs.
 
     The reference is itself within the budget of the truth, so twice the budget separates two right answers at most.
-    Above 2**18 elements a random sample of that size is compared, drawn anew for every call.
+    Above 2**18 elements (2**24 on a GPU) a random sample of that size is compared, drawn anew for every call.
     """
     if task.contract.answer is not AnswerKind.VALUES:
         return _indices_right(task, inputs, output)
     if not output.is_floating_point():
         return bool(torch.equal(output, reference))
     y, r = output.reshape(-1), reference.reshape(-1)
-    if y.numel() > 1 << 18:
-        places = torch.randint(y.numel(), (1 << 18,), generator=_SECRET)
+    sample = _SAMPLE[y.device.type]
+    if y.numel() > sample:
+        places = torch.randint(y.numel(), (sample,), generator=_secret(y.device), device=y.device)
         y, r = y[places], r[places]
     y, r = y.double(), r.double()
     scale = torch.where(r.isfinite(), r, 0.0).square().mean().sqrt()

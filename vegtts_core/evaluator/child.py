@@ -1,4 +1,4 @@
-"""What runs in a candidate's process: build the module, then answer commands until the evaluator hangs up.
+"""What runs in a candidate's process: build the module or kernel, then answer commands until the evaluator hangs up.
 
 The reference runs through the same code in a process of its own, so that both carry the same overheads. Nothing in
 this process is trusted once a candidate's source has run in it; what it admits of itself is a courtesy to the reader.
@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import traceback
+import types
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from vegtts_core.evaluator import jail
-from vegtts_core.evaluator.messages import MESSAGE_LIMIT, Assignment, Command, Reply, one_line
+from vegtts_core.evaluator.cores import keep_to_cores
+from vegtts_core.evaluator.jail import Resources
+from vegtts_core.evaluator.kernel_profile import LOADING
+from vegtts_core.evaluator.library import Kernel, build
+from vegtts_core.evaluator.messages import MESSAGE_LIMIT, Assignment, Command, Program, Reply, Slot, one_line
+from vegtts_core.evaluator.profiles import ANY_PYTHON, ONE_PROCESS
+from vegtts_core.evaluator.sandbox import Sandbox, confine
 from vegtts_core.evaluator.shared_memory import map_slots
 from vegtts_core.evaluator.types import ErrorKind
+from vegtts_core.kernels.types import CompileError
 
 
 class _Failure(Exception):
@@ -29,19 +37,41 @@ class _Failure(Exception):
         self.kind = kind
 
 
-def run(assignment: Assignment, fds: dict[str, int], own_users: bool) -> None:
+def run(assignment: Assignment, fds: dict[str, int], box: Sandbox) -> None:
     """Build and serve. Returns when the evaluator closes the control socket."""
     control = socket.socket(fileno=fds["control"])
-    inputs = map_slots(fds["inputs"], assignment.arguments, assignment.writable_inputs)
-    weights = dict(
-        zip(assignment.weights, map_slots(fds["weights"], list(assignment.weights.values()), False), strict=True)
+    kernel = Kernel(assignment, fds) if assignment.program is Program.KERNEL else None
+    slots = (assignment.arguments, list(assignment.weights.values()), [assignment.output])
+    sizes = assignment.device_bytes
+    inputs, shared, (output,) = (
+        map_slots(fds[name], these, writable) if sizes is None else _on_device(fds[name], size, these, writable)
+        for name, these, writable, size in zip(
+            ("inputs", "weights", "output"),
+            slots,
+            (assignment.writable_inputs, False, True),
+            sizes or (0, 0, 0),
+            strict=True,
+        )
     )
-    (output,) = map_slots(fds["output"], [assignment.output], True)
+    weights = dict(zip(assignment.weights, shared, strict=True))
     for name in ("inputs", "weights", "output"):
         os.close(fds[name])
     torch.set_num_threads(assignment.threads)
-    jail.limit_resources(assignment.memory_bytes, assignment.printed_bytes, assignment.cpu_seconds, own_users)
-    jail.drop_privileges()
+    if assignment.program not in (Program.COMPILER, Program.NVRTC):
+        keep_to_cores(assignment.threads)
+    resources = Resources(assignment.memory_bytes, assignment.file_bytes, assignment.cpu_seconds)
+    one = LOADING if kernel is not None else ONE_PROCESS
+    confine(box, ANY_PYTHON if assignment.any_python else one, resources)
+    lacking = sorted(assignment.layers & box.missing.keys())
+    if lacking:
+        _admit(control, _Failure(ErrorKind.CRASH, f"its sandbox could not be put up: {lacking[0]} is missing"))
+        return
+    if assignment.program in (Program.COMPILER, Program.NVRTC):
+        _compile(assignment, control, output, box.scratch)
+        return
+    if kernel is not None:
+        _serve_kernel(control, kernel)
+        return
     with torch.no_grad():
         try:
             module = _build(assignment, weights)
@@ -52,10 +82,25 @@ def run(assignment: Assignment, fds: dict[str, int], own_users: bool) -> None:
         _serve(assignment, control, module, inputs, weights, output)
 
 
+def _on_device(fd: int, size: int, slots: Sequence[Slot], writable: bool) -> list[torch.Tensor]:
+    """Tensors in device memory. Starts CUDA, which takes a third of a second and cannot be done once confined."""
+    from vegtts_core.evaluator.cuda.memory import map_slots as map_on_device
+
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
+    return map_on_device(fd, size, slots, writable)
+
+
 def _build(assignment: Assignment, weights: dict[str, torch.Tensor]) -> nn.Module:
     """The module of the assignment's source, with the shared weights."""
-    namespace: dict[str, Any] = {"__name__": "candidate"}
-    exec(compile(assignment.source, "<candidate>", "exec", dont_inherit=True), namespace)
+    itself = types.ModuleType("candidate")
+    namespace: dict[str, Any] = itself.__dict__
+    name = "<candidate>"
+    if assignment.any_python:  # compilers of Python (torch.jit, Triton) look for its file and its module
+        name = namespace["__file__"] = os.path.abspath("candidate.py")
+        sys.modules["candidate"] = itself
+        with open(name, "w", encoding="utf-8", errors="surrogatepass") as file:
+            file.write(assignment.source)
+    exec(compile(assignment.source, name, "exec", dont_inherit=True), namespace)
     make: Any = namespace.get(assignment.class_name)
     if make is None:
         raise _Failure(ErrorKind.COMPILE_ERROR, f"it does not define {assignment.class_name}")
@@ -63,6 +108,8 @@ def _build(assignment: Assignment, weights: dict[str, torch.Tensor]) -> nn.Modul
     if not isinstance(module, nn.Module):
         raise _Failure(ErrorKind.COMPILE_ERROR, f"{assignment.class_name} is not an nn.Module")
     module.train(assignment.training)
+    if assignment.device_bytes is not None:
+        module.cuda()
     _load(module, weights)
     return module
 
@@ -71,7 +118,9 @@ def _load(module: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     own = {name: value for name, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
     described = {name: (tuple(value.shape), value.dtype) for name, value in own.items()}
     wanted = {name: (tuple(value.shape), value.dtype) for name, value in weights.items()}
-    if described != wanted:
+    if described != wanted and list(described.values()) == list(wanted.values()):
+        weights = dict(zip(own, weights.values(), strict=True))  # other names: then their order tells which is which
+    elif described != wanted:
         names = ", ".join(sorted(set(described.items()) ^ set(wanted.items()), key=str)[0][:1])
         raise _Failure(ErrorKind.COMPILE_ERROR, f"its weights are not the reference's (first difference: {names})")
     for name, value in own.items():
@@ -86,10 +135,12 @@ def _serve(
     weights: dict[str, torch.Tensor],
     output: torch.Tensor,
 ) -> None:
+    finish = torch.cuda.synchronize if output.is_cuda else _nothing
     while command := control.recv(1):
         try:
             if command == Command.LOAD_WEIGHTS.value:
                 _load(module, weights)
+                finish()
                 control.send(Reply.LOADED.value)
             elif command == Command.CALL.value:
                 # New tensor objects for every call: what forward does to them (resize_, set_) ends with it.
@@ -99,6 +150,7 @@ def _serve(
                 ]
                 result = module(*fresh)
                 dense = result.contiguous() if type(result) is torch.Tensor else result
+                finish()
                 control.send(Reply.DONE.value)
                 if control.recv(1) != Command.WRITE.value:
                     return
@@ -106,6 +158,7 @@ def _serve(
                 if not assignment.writable_inputs:
                     _check_storage(result, fresh)
                 output.copy_(dense)
+                finish()
                 control.send(Reply.WRITTEN.value)
                 del fresh, result, dense  # so that the next call finds the allocator as this one did
         except BaseException as error:
@@ -113,11 +166,43 @@ def _serve(
             return
 
 
+def _nothing() -> None:
+    """On the CPU a call has finished when it returns."""
+
+
+def _compile(assignment: Assignment, control: socket.socket, output: torch.Tensor, scratch: str) -> None:
+    try:
+        build(assignment, output, scratch)
+    except CompileError as error:
+        _admit(control, _Failure(ErrorKind.COMPILE_ERROR, str(error)))
+    except BaseException as error:
+        _admit(control, _described(error, ErrorKind.COMPILE_ERROR))
+    else:
+        control.send(Reply.READY.value)
+        control.recv(1)
+
+
+def _serve_kernel(control: socket.socket, kernel: Kernel) -> None:
+    """Answer commands. The kernel reads the shared weights itself; its output is written when it returns."""
+    try:
+        kernel.load()
+    except BaseException as error:
+        _admit(control, _described(error, ErrorKind.COMPILE_ERROR))
+        return
+    control.send(Reply.READY.value)
+    while command := control.recv(1):
+        if command == Command.LOAD_WEIGHTS.value:
+            control.send(Reply.LOADED.value)
+        elif command == Command.CALL.value:
+            kernel.call()
+            control.send(Reply.DONE.value)
+
+
 def _check(result: Any, output: torch.Tensor) -> None:
     """Name what is wrong with the result's type or shape."""
     if type(result) is not torch.Tensor:
         raise _Failure(ErrorKind.WRONG_TYPE, f"it returned a {type(result).__name__}, not a torch.Tensor")
-    if result.layout != torch.strided or result.device.type != "cpu" or result.dtype != output.dtype:
+    if result.layout != torch.strided or result.device != output.device or result.dtype != output.dtype:
         raise _Failure(
             ErrorKind.WRONG_TYPE,
             f"it returned a {result.layout} tensor of {result.dtype} on {result.device.type}, "

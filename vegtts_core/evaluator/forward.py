@@ -1,4 +1,4 @@
-"""The evaluator of candidates that are PyTorch modules on the CPU: the ``forward`` scaffold's, or any module's source.
+"""The evaluator of candidates on the CPU: PyTorch modules (scaffolds ``forward`` and ``module``) and C++ kernels.
 
 Candidates in, verdicts out. It knows tasks and processes; it does not know policies, prompts or runs.
 """
@@ -11,15 +11,19 @@ from types import TracebackType
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.cores import threads
+from vegtts_core.evaluator.floors import Floors, cpu_ceilings
 from vegtts_core.evaluator.outcome import Outcome, Stages, failed
 from vegtts_core.evaluator.processes import WarmProcess
 from vegtts_core.evaluator.published import PublishedProtocol
 from vegtts_core.evaluator.round_trip import empty_round_trip
+from vegtts_core.evaluator.sandbox import Layer
 from vegtts_core.evaluator.session import TaskSession
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.sound import ReferenceLost, SoundProtocol
 from vegtts_core.evaluator.timing_lock import TimingLock
-from vegtts_core.evaluator.types import ErrorKind, ProtocolName, Stage, Verdict
+from vegtts_core.evaluator.types import ErrorKind, Measurement, ProtocolName, Stage, Verdict
+from vegtts_core.kernels.ceilings import Ceilings
+from vegtts_core.kernels.types import Language
 from vegtts_core.scaffolds.types import Candidate
 from vegtts_core.tasks import Task
 
@@ -29,6 +33,9 @@ Progress = Callable[[int, int], None]
 """(verdicts known, candidates)"""
 
 _NOT_RUNNING = "The evaluator is not running: use it as `with ForwardEvaluator(...) as evaluator`."
+_NO_CUDA = "It is written in CUDA and this evaluator measures on the CPU: give it to one for a CUDA device."
+#: How many candidates a device may get ready ahead of the one that is evaluated.
+_AHEAD = 8
 _ALLOWED_WHEN_PUBLISHED = frozenset({ErrorKind.INPUT_MODIFIED, ErrorKind.INPUT_ALIASED})
 
 
@@ -53,6 +60,7 @@ class ForwardEvaluator:
         self._lock: TimingLock | None = None
         self._session: TaskSession | None = None
         self._known: dict[tuple[str, str], Verdict] = {}
+        self._floors = Floors(self._ceilings)
 
     def __enter__(self) -> ForwardEvaluator:
         self._lock = TimingLock(self.device)
@@ -73,8 +81,11 @@ class ForwardEvaluator:
         candidates: Sequence[Candidate],
         on_verdict: OnVerdict | None = None,
         progress: Progress | None = None,
+        fresh: bool = False,
     ) -> list[Verdict]:
         """One verdict per candidate, in order. Candidates of one task are evaluated together, whatever their order.
+
+        ``fresh`` measures anew what is known already, on new secret data, and leaves the known verdicts as they are.
 
         Raises UserError for a candidate of an unknown task, outside the context manager, or if a reference cannot run;
         no candidate can make it raise.
@@ -86,21 +97,43 @@ class ForwardEvaluator:
         for index, candidate in enumerate(candidates):
             if candidate.task_key not in self._tasks:
                 raise UserError(f"No task {candidate.task_key!r} in this evaluator: give it to ForwardEvaluator.")
+            if candidate.scaffold == "module":
+                self._require_sandbox()
             groups.setdefault(candidate.task_key, []).append(index)
         verdicts: dict[int, Verdict] = {}
-        for task_key, indices in groups.items():
-            for index in indices:
-                candidate = candidates[index]
-                key = (task_key, candidate.fingerprint)
-                if key not in self._known:
-                    with lock.running(), threads(1):
-                        self._known[key] = self._evaluate(self._tasks[task_key], candidate, lock)
-                verdicts[index] = self._known[key]
-                if on_verdict is not None:
-                    on_verdict(index, verdicts[index])
-                if progress is not None:
-                    progress(len(verdicts), len(candidates))
+        known = {} if fresh else self._known
+        if fresh:
+            self._end_session()
+        for place, index in enumerate(order := [index for indices in groups.values() for index in indices]):
+            candidate = candidates[index]
+            key = (candidate.task_key, candidate.fingerprint)
+            if key not in known:
+                ahead = [candidates[later] for later in order[place : place + _AHEAD]]
+                self._prepare([c for c in ahead if (c.task_key, c.fingerprint) not in known])
+                with lock.running(), threads(1):
+                    known[key] = self._evaluate(self._tasks[candidate.task_key], candidate, lock)
+            verdicts[index] = known[key]
+            if on_verdict is not None:
+                on_verdict(index, verdicts[index])
+            if progress is not None:
+                progress(len(verdicts), len(candidates))
+        if fresh:
+            self._end_session()
         return [verdicts[index] for index in range(len(candidates))]
+
+    def repeat(self, candidate: Candidate, protocol: ProtocolName, count: int) -> list[Measurement]:
+        """Measure one candidate ``count`` times in one process under one protocol; one measurement if it fails.
+
+        Nothing of it is remembered. Raises UserError as `evaluate`.
+        """
+        lock = self._lock
+        if lock is None:
+            raise UserError(_NOT_RUNNING)
+        session = self._session_of(self._tasks[candidate.task_key])
+        session.published_reference_seconds = ()
+        run = SoundProtocol if protocol is ProtocolName.SOUND else PublishedProtocol
+        with lock.running(), threads(1):
+            return [outcome.measurement for outcome in run(session, candidate, lock, Stages()).repeat(count)]
 
     def empty_round_trip(self) -> float:
         """Seconds that the evaluator's channel adds to every timed call, of candidate and reference alike (median)."""
@@ -109,10 +142,42 @@ class ForwardEvaluator:
         with self._lock.running(), self._lock.measuring():
             return empty_round_trip(self._warm, self.settings)
 
+    @property
+    def layers(self) -> dict[Layer, str]:
+        """Why each layer of the sandbox is missing on this machine; empty where it is active. Known once it runs."""
+        return dict(self._warm.layers)
+
+    def _require_sandbox(self) -> None:
+        missing = {layer: reason for layer, reason in self._warm.layers.items() if reason}
+        unexpected = sorted(missing.keys() - self.settings.sandbox.without)
+        if unexpected:
+            reasons = "; ".join(f"{layer} ({missing[layer]})" for layer in unexpected)
+            raise UserError(
+                f"Scaffold module runs any Python and this machine lacks layers of the sandbox: {reasons}. Use a "
+                f"machine that has them, or name them in sandbox.without to go on without."
+            )
+
+    # What an evaluator for another device does otherwise.
+
+    def _new_session(self, task: Task) -> TaskSession:
+        return TaskSession(task, self.settings, self._warm)
+
+    def _refusal(self, candidate: Candidate) -> str:
+        """Why such candidates do not run on this device; empty if they do."""
+        return _NO_CUDA if candidate.language is Language.CUDA else ""
+
+    def _prepare(self, ahead: Sequence[Candidate]) -> None:
+        """The candidates that are evaluated next, in order."""
+
+    def _ceilings(self, anew: bool) -> Ceilings:
+        assert self._lock is not None
+        with self._lock.measuring():
+            return cpu_ceilings(self.settings.threads, anew)
+
     def _session_of(self, task: Task) -> TaskSession:
         if self._session is None or self._session.task.key != task.key:
             self._end_session()
-            self._session = TaskSession(task, self.settings, self._warm)
+            self._session = self._new_session(task)
         return self._session
 
     def _end_session(self) -> None:
@@ -121,8 +186,12 @@ class ForwardEvaluator:
             self._session = None
 
     def _evaluate(self, task: Task, candidate: Candidate, lock: TimingLock) -> Verdict:
-        session = self._session_of(task)
         stages = Stages()
+        reason = self._refusal(candidate)
+        if reason:
+            refusal = failed(Stage.COMPILE, ErrorKind.UNSUPPORTED, reason, 0)
+            return self._verdict(candidate, dict.fromkeys(self.settings.protocols, refusal), stages)
+        session = self._session_of(task)
         outcomes: dict[ProtocolName, Outcome] = {}
         for protocol in (ProtocolName.SOUND, ProtocolName.PUBLISHED):
             if protocol not in self.settings.protocols:
@@ -131,11 +200,14 @@ class ForwardEvaluator:
             if earlier is not None and earlier.calls == 0 and earlier.error not in _ALLOWED_WHEN_PUBLISHED:
                 outcomes[protocol] = earlier  # it never returned the right kind of tensor: other rules change nothing
             else:
-                outcomes[protocol] = self._run(protocol, session, candidate.source, lock, stages)
+                outcomes[protocol] = self._run(protocol, session, candidate, lock, stages)
+        return self._verdict(candidate, outcomes, stages)
+
+    def _verdict(self, candidate: Candidate, outcomes: dict[ProtocolName, Outcome], stages: Stages) -> Verdict:
         leading = outcomes.get(ProtocolName.SOUND) or outcomes[ProtocolName.PUBLISHED]
         sound, published = outcomes.get(ProtocolName.SOUND), outcomes.get(ProtocolName.PUBLISHED)
         return Verdict(
-            task_key=task.key,
+            task_key=candidate.task_key,
             fingerprint=candidate.fingerprint,
             device=self.device,
             stage=leading.stage,
@@ -147,12 +219,12 @@ class ForwardEvaluator:
         )
 
     def _run(
-        self, protocol: ProtocolName, session: TaskSession, source: str, lock: TimingLock, stages: Stages
+        self, protocol: ProtocolName, session: TaskSession, candidate: Candidate, lock: TimingLock, stages: Stages
     ) -> Outcome:
         run = SoundProtocol if protocol is ProtocolName.SOUND else PublishedProtocol
         for attempt in range(2):
             try:
-                return run(session, source, lock, stages).run()
+                return self._floors.judge(session.task, run(session, candidate, lock, stages).run())
             except ReferenceLost:
                 time.sleep(0.1 * attempt)
         return failed(Stage.TIMING, ErrorKind.CRASH, "Twice, the reference's process ended while this one ran.", 1)

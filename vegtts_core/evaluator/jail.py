@@ -1,7 +1,4 @@
-"""What a process gives up before it runs a candidate: its user, its view of other processes, the network, resources.
-
-Namespaces and the change of user are taken where the machine grants them and skipped where it does not; resource
-limits always hold. System-call filters and file access rules are not here yet.
+"""What a process gives up by prctl, by changing its user and by resource limits: parts of the sandbox (`sandbox`).
 
 Everything in this module acts on the calling process and cannot be undone.
 """
@@ -13,6 +10,7 @@ import ctypes
 import os
 import resource
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 _NOBODY = 65534
@@ -24,11 +22,6 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
-# linux/sched.h
-_CLONE_NEWUSER = 0x10000000
-_CLONE_NEWPID = 0x20000000
-_CLONE_NEWNET = 0x40000000
-_CLONE_NEWIPC = 0x08000000
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -63,35 +56,18 @@ def go_first() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _unshare(flags: int) -> bool:
-    return _libc.unshare(flags) == 0
-
-
-def leave_others() -> bool:
-    """Leave the network and other processes behind: the next child is the first of its process namespace.
-
-    Returns whether this took a user namespace of its own, where nobody else's processes are counted (not for root).
-    """
-    alone = _CLONE_NEWPID | _CLONE_NEWNET | _CLONE_NEWIPC
-    if os.geteuid() == 0:
-        _unshare(alone)
-        return False
-    return _unshare(_CLONE_NEWUSER | alone)
-
-
-def leave_root() -> bool:
+def become_nobody() -> bool:
     """Root becomes the user ``nobody``, to whom no file belongs and who cannot signal the warden.
 
-    Modules that were not imported before may then be out of reach, if the interpreter lives in a folder that only root
-    can read. Returns whether the process is now in a user namespace of its own.
+    Returns whether it could: a root that may not change its user stays what it is.
     """
-    if os.geteuid() != 0:
-        return False
-    with contextlib.suppress(PermissionError):  # a root that may not change its user stays what it is
+    try:
         os.setgroups([])
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-    return _unshare(_CLONE_NEWUSER)
+    except PermissionError:
+        return False
+    return True
 
 
 def drop_privileges() -> None:
@@ -101,16 +77,22 @@ def drop_privileges() -> None:
     _libc.capset(header, (ctypes.c_uint32 * 6)())
 
 
-def limit_resources(memory_bytes: int, file_bytes: int, cpu_seconds: int, own_users: bool) -> None:
-    """Resource limits: ``memory_bytes`` of address space beyond what is mapped now, size of files, processor time.
+@dataclass(frozen=True)
+class Resources:
+    """What a process may use: address space beyond what is mapped now, size of a file (bytes), processor time (s)."""
 
-    ``own_users``: the process is in its own user namespace, so that a limit on processes hits nobody else.
-    """
+    memory_bytes: int
+    file_bytes: int
+    cpu_seconds: int
+
+
+def limit_resources(resources: Resources, own_users: bool) -> None:
+    """Resource limits. ``own_users``: in a user namespace of its own, a limit on processes hits nobody else."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limits = {
-        resource.RLIMIT_AS: pages * resource.getpagesize() + memory_bytes,
-        resource.RLIMIT_FSIZE: file_bytes,
-        resource.RLIMIT_CPU: cpu_seconds,
+        resource.RLIMIT_AS: pages * resource.getpagesize() + resources.memory_bytes,
+        resource.RLIMIT_FSIZE: resources.file_bytes,
+        resource.RLIMIT_CPU: resources.cpu_seconds,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NOFILE: 64,
     }

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from vegtts_core.evaluator.sandbox import Layer
 from vegtts_core.evaluator.types import ErrorKind
 
 #: Largest message that is read from a candidate's process, in bytes.
@@ -26,7 +27,7 @@ class Command(Enum):
     """What the evaluator asks of a process."""
 
     CALL = b"c"
-    """Run ``forward`` on the shared inputs and make its result dense. Answered by `Reply.DONE`; this is timed."""
+    """Run ``forward`` (or the kernel) on the shared inputs, make its result dense. Answered by `Reply.DONE`; timed."""
     WRITE = b"w"
     """Copy the result into the shared output. Answered by `Reply.WRITTEN`."""
     LOAD_WEIGHTS = b"l"
@@ -54,6 +55,7 @@ ADMITTED = frozenset(
         ErrorKind.WRONG_SHAPE,
         ErrorKind.INPUT_ALIASED,
         ErrorKind.OUT_OF_MEMORY,
+        ErrorKind.CRASH,
     }
 )
 
@@ -67,6 +69,19 @@ class Slot:
     dtype: torch.dtype
 
 
+class Program(Enum):
+    """What a process is for."""
+
+    MODULE = "module"
+    """Build a module from ``Assignment.source`` and call its ``forward``."""
+    COMPILER = "compiler"
+    """Compile ``Assignment.source`` by ``Assignment.command`` into the output arena."""
+    NVRTC = "nvrtc"
+    """Compile ``Assignment.source`` by NVRTC with the options ``Assignment.command`` into the output arena."""
+    KERNEL = "kernel"
+    """Load the library in the file descriptor ``library`` and call its ``kernel``, which writes the output itself."""
+
+
 @dataclass(frozen=True)
 class Assignment:
     """Everything that a process is told. It holds no seed, no expected output and no time.
@@ -74,6 +89,9 @@ class Assignment:
     ``arguments`` are the arguments of ``forward`` in order, as slots of the input arena; those whose place is in
     ``numbers`` are handed over as Python floats, not as tensors.
     ``weights`` maps names of the module's state dict to slots of the weight arena.
+    ``any_python``: nothing is known of ``source`` (scaffold ``module``); it may also start other processes.
+    ``layers`` of the sandbox must all be there, or nothing is run.
+    ``file_bytes`` is the largest file that it may write, its prints included.
     ``cpu_seconds`` is a backstop (rlimit) for the wall-clock limits that the evaluator itself enforces.
     """
 
@@ -86,10 +104,16 @@ class Assignment:
     output: Slot
     training: bool
     writable_inputs: bool
+    any_python: bool
+    layers: frozenset[Layer]
     threads: int
     memory_bytes: int
-    printed_bytes: int
+    file_bytes: int
     cpu_seconds: int
+    program: Program = Program.MODULE
+    command: tuple[str, ...] = ()
+    device_bytes: tuple[int, int, int] | None = None
+    """Set where the arenas lie on the GPU: the sizes of inputs, weights and output."""
 
 
 def one_line(text: str) -> str:

@@ -19,16 +19,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from vegtts_core.errors import UserError
-from vegtts_core.evaluator.messages import ADMITTED, MESSAGE_LIMIT, Assignment, Command, Reply, one_line
+from vegtts_core.evaluator.messages import ADMITTED, MESSAGE_LIMIT, Assignment, Command, Program, Reply, one_line
+from vegtts_core.evaluator.runner import Call, SharedMemory
+from vegtts_core.evaluator.sandbox import Layer
 from vegtts_core.evaluator.settings import Limits
-from vegtts_core.evaluator.shared_memory import Arena
+from vegtts_core.evaluator.stopping import await_stopped, process_id, processor_seconds
 from vegtts_core.evaluator.types import ErrorKind
-from vegtts_core.evaluator.warden import ENDED
+from vegtts_core.evaluator.warden import ENDED, STOP, STOPPED_MANY, STOPPED_ONE
 
-#: Idle threads sleep at once instead of spinning on the core that another process is being timed on.
+#: Idle threads sleep at once instead of spinning on the core that another process is being timed on. And freed memory
+#: stays with the process, as it does on a GPU under PyTorch: fresh pages for every temporary tensor cost a reference up
+#: to three times its own work (task 25), which a kernel, writing to memory that is there, would be credited with.
 _ENVIRONMENT = {
     "PATH": os.defpath,
     "LANG": "C.UTF-8",
@@ -36,6 +39,8 @@ _ENVIRONMENT = {
     "GOMP_SPINCOUNT": "0",
     "KMP_BLOCKTIME": "0",
     "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
 }
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -44,7 +49,22 @@ _BOOT = (
 _START_SECONDS = 120.0
 #: How long killing a process may take before the evaluator goes on without waiting for it.
 _END_SECONDS = 10.0
+#: Processor time that a process may use between its answer and its stop: up to 0.07 ms were seen, on a busy machine.
+_IDLE_SECONDS = 0.3e-3
 _FAULTS = (signal.SIGSEGV, signal.SIGBUS)
+_OUTSIDE = "It touched memory that is not its own: beyond a tensor's end, or before its start (SIGSEGV)."
+_UNBUILT = {
+    Program.MODULE: "Its module cannot be built: {}.",
+    Program.COMPILER: "It does not compile: {}.",
+    Program.NVRTC: "It does not compile: {}.",
+    Program.KERNEL: "Its library cannot be loaded: {}.",
+}
+_BUILDING = {
+    Program.MODULE: "building its module",
+    Program.COMPILER: "compiling",
+    Program.NVRTC: "compiling",
+    Program.KERNEL: "loading its library",
+}
 
 
 class CandidateFailure(Exception):
@@ -61,24 +81,22 @@ class _WarmProcessLost(Exception):
     """The warm process is gone."""
 
 
-@dataclass(frozen=True)
-class Call:
-    """One timed call, in seconds: from the command to the reply, and what writing the result down took after that."""
-
-    seconds: float
-    writing_seconds: float
-
-
 class Process:
     """A process that runs one module: a candidate's, or (in exactly the same way) the reference's."""
 
-    def __init__(self, control: socket.socket, status: socket.socket, prints: int, limits: Limits) -> None:
+    def __init__(
+        self, control: socket.socket, status: socket.socket, prints: int, limits: Limits, assignment: Assignment
+    ) -> None:
         self._control = control
         self._status = status
         self._prints = prints
         self._limits = limits
         self._pidfd = -1
+        self._any_python = assignment.any_python
+        self._program = assignment.program
+        self._calling = "running its kernel" if self._program is Program.KERNEL else "running forward"
         self._stopped = False
+        self._report = b""
         self._deadline = time.monotonic() + limits.candidate_seconds
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
@@ -97,7 +115,11 @@ class Process:
 
     def await_ready(self) -> None:
         """Wait until the module is built. Raises `CandidateFailure`."""
-        self._expect(Reply.READY, "building its module")
+        limit = self._limits.build_seconds if self._any_python else self._limits.call_seconds
+        self._deadline = min(self._deadline, time.monotonic() + limit)
+        self._expect(Reply.READY, _BUILDING[self._program], limit)
+        self._stop()
+        self._deadline = time.monotonic() + self._limits.candidate_seconds
 
     @property
     def seconds_left(self) -> float:
@@ -112,18 +134,25 @@ class Process:
         """Have the shared weights copied into the module. Raises `CandidateFailure`."""
         self._send(Command.LOAD_WEIGHTS)
         self._expect(Reply.LOADED, "loading weights")
+        self._stop()
 
     def call(self, when_done: Callable[[], None] | None) -> Call:
-        """One call of ``forward``, timed. Afterwards the result is in the output arena and the process is stopped.
+        """One call of ``forward`` or the kernel, timed. Then the result is in the output arena, the process stopped.
 
         ``when_done`` runs, with the process stopped, between the end of the timed region and the writing of the
-        result. Raises `CandidateFailure`.
+        result. A kernel has written it by then: what is there when the process stops is the result. Raises
+        `CandidateFailure`.
         """
         start = self._send(Command.CALL)
-        done = self._expect(Reply.DONE, "running forward")
-        self._stop()
+        done = self._expect(Reply.DONE, self._calling)
+        if self._program is Program.KERNEL:
+            self._stop_at_once()
+        else:
+            self._stop()
         if when_done is not None:
             when_done()
+        if self._program is Program.KERNEL:
+            return Call(done - start, 0.0)
         write = self._send(Command.WRITE)
         written = self._expect(Reply.WRITTEN, "writing its result")
         self._stop()
@@ -155,19 +184,19 @@ class Process:
             pass
         except OSError:
             raise self._death(0.0) from None
+        start = time.perf_counter()
         if self._stopped:
             self._signal(signal.SIGCONT)
             self._stopped = False
         try:
-            start = time.perf_counter()
             self._control.send(command.value)
             return start
         except OSError:
             raise self._death(0.0) from None
 
-    def _expect(self, reply: Reply, doing: str) -> float:
-        """Wait for ``reply``; the time of its arrival."""
-        limit = min(self._limits.call_seconds, self.seconds_left)
+    def _expect(self, reply: Reply, doing: str, limit: float | None = None) -> float:
+        """Wait for ``reply``, at most ``limit`` seconds (those of a call); the time of its arrival."""
+        limit = min(limit or self._limits.call_seconds, self.seconds_left)
         ready = self._poll.poll(max(limit, 0.0) * 1000)
         arrived = time.perf_counter()
         if not ready:
@@ -188,8 +217,31 @@ class Process:
         raise self._out_of_turn()
 
     def _stop(self) -> None:
+        """Stop the process, and all that it started: it must be alone by now. Raises `CandidateFailure`."""
         self._signal(signal.SIGSTOP)
         self._stopped = True
+        if not self._any_python:
+            return  # it cannot start any
+        try:
+            self._status.settimeout(_END_SECONDS)
+            self._status.send(STOP)
+            answer = self._status.recv(ENDED.size)
+        except OSError:
+            answer = b""
+        if answer == STOPPED_MANY:
+            raise CandidateFailure(
+                ErrorKind.LINGERING, "It left other processes running when it said that it was done."
+            )
+        if answer != STOPPED_ONE:
+            self._report = answer  # it has ended: the next command will find out
+
+    def _stop_at_once(self) -> None:
+        """Stop the process and see that it did nothing more. Raises `CandidateFailure`."""
+        process = process_id(self._pidfd)
+        before = processor_seconds(process)
+        self._stop()
+        if not await_stopped(process, _END_SECONDS) or processor_seconds(process) - before > _IDLE_SECONDS:
+            raise CandidateFailure(ErrorKind.LINGERING, "It was still computing after it had answered.")
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -212,7 +264,7 @@ class Process:
         if os.fstat(self._prints).st_size >= self._limits.printed_bytes:
             return self._flood()
         sentence = {
-            ErrorKind.COMPILE_ERROR: "Its module cannot be built: {}.",
+            ErrorKind.COMPILE_ERROR: _UNBUILT[self._program],
             ErrorKind.EXCEPTION: "forward raised {}.",
             ErrorKind.OUT_OF_MEMORY: f"It needed more than {self._limits.memory_mib} MiB: {{}}.",
         }.get(kind, "{}.")
@@ -230,8 +282,9 @@ class Process:
     def _death(self, wait: float) -> CandidateFailure:
         """What the warden says of a process that ended by itself."""
         self._status.settimeout(wait or _END_SECONDS)
+        report = self._report
         try:
-            report = self._status.recv(ENDED.size)
+            report = report or self._status.recv(ENDED.size)
         except OSError:
             report = b""
         if len(report) != ENDED.size:
@@ -245,6 +298,12 @@ class Process:
             return CandidateFailure(ErrorKind.TIMEOUT, "It used up its processor time.")
         if number == signal.SIGXFSZ:
             return self._flood()
+        if number == signal.SIGSYS:
+            return CandidateFailure(
+                ErrorKind.FORBIDDEN_CALL, "It was ended for a system call that the sandbox forbids (SIGSYS)."
+            )
+        if number in _FAULTS and self._program is Program.KERNEL:
+            return CandidateFailure(ErrorKind.OUT_OF_BOUNDS, _OUTSIDE, fault=True)
         if number:
             name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
             return CandidateFailure(ErrorKind.CRASH, f"Its process died of {name}.", fault=number in _FAULTS)
@@ -259,6 +318,13 @@ class WarmProcess:
             raise UserError("The evaluator needs Linux: run it in a Linux machine or container.")
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
+        #: Why each layer of the sandbox is missing on this machine, empty where it is active; known once started.
+        self.layers: dict[Layer, str] = {}
+
+    @property
+    def active_layers(self) -> frozenset[Layer]:
+        """The layers that every process must have."""
+        return frozenset(layer for layer, reason in self.layers.items() if not reason)
 
     def start(self) -> None:
         """Import torch in a new process. Takes a second or two; raises UserError if the process does not come up."""
@@ -280,7 +346,7 @@ class WarmProcess:
         self._requests = ours
         ours.settimeout(_START_SECONDS)
         try:
-            ready = ours.recv(16)
+            ready = ours.recv(MESSAGE_LIMIT)
         except OSError:
             ready = b""
         said = os.pread(log, 4096, max(0, os.fstat(log).st_size - 4096)).decode(errors="replace").strip()
@@ -289,33 +355,44 @@ class WarmProcess:
             self.close()
             last = one_line(said.splitlines()[-1]) if said else "it gave no reason"
             raise UserError(f"The evaluator's warm process did not start ({last}): check that torch imports.")
+        self.layers = {Layer(name): reason for name, reason in json.loads(ready).items()}
 
-    def spawn(self, assignment: Assignment, inputs: Arena, weights: Arena, output: Arena, limits: Limits) -> Process:
-        """A new process for ``assignment``; its module is not built yet."""
+    def spawn(
+        self,
+        assignment: Assignment,
+        inputs: SharedMemory,
+        weights: SharedMemory,
+        output: SharedMemory,
+        limits: Limits,
+        library: int | None = None,
+    ) -> Process:
+        """A new process for ``assignment``; its module is not built yet. ``library``: a kernel's file descriptor."""
+        arenas = [arena.fd for arena in (inputs, weights, output)]
         try:
-            return self._spawn(assignment, inputs, weights, output, limits)
+            return self._spawn(assignment, arenas, limits, library)
         except _WarmProcessLost:
             self.start()
         try:
-            return self._spawn(assignment, inputs, weights, output, limits)
+            return self._spawn(assignment, arenas, limits, library)
         except _WarmProcessLost:
             raise UserError(
                 "The evaluator's warm process ended twice in a row: check the memory that is left on this machine."
             ) from None
 
-    def _spawn(self, assignment: Assignment, inputs: Arena, weights: Arena, output: Arena, limits: Limits) -> Process:
+    def _spawn(self, assignment: Assignment, arenas: list[int], limits: Limits, library: int | None) -> Process:
         if self._requests is None:
             raise _WarmProcessLost
         control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         status, their_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         prints = os.memfd_create("prints", os.MFD_CLOEXEC)
         letter = os.memfd_create("assignment", os.MFD_CLOEXEC)
-        process = Process(control, status, prints, limits)
+        process = Process(control, status, prints, limits, assignment)
         try:
             with their_control, their_status, open(letter, "wb") as file:
                 file.write(pickle.dumps(assignment))
                 file.flush()
-                fds = [letter, inputs.fd, weights.fd, output.fd, prints, their_control.fileno(), their_status.fileno()]
+                fds = [letter, *arenas, prints, their_control.fileno(), their_status.fileno()]
+                fds += [] if library is None else [library]
                 socket.send_fds(self._requests, [b"fork"], fds)
             process.await_start()
         except (OSError, _WarmProcessLost):

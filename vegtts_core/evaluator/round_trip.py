@@ -42,9 +42,11 @@ def empty_round_trip(warm: WarmProcess, settings: EvaluatorSettings, calls: int 
         output=output.slots[0],
         training=False,
         writable_inputs=False,
+        any_python=False,
+        layers=warm.active_layers,
         threads=settings.threads,
         memory_bytes=settings.limits.memory_mib << 20,
-        printed_bytes=settings.limits.printed_bytes,
+        file_bytes=settings.limits.printed_bytes,
         cpu_seconds=int(settings.limits.candidate_seconds) + 1,
     )
     process = warm.spawn(assignment, inputs, weights, output, settings.limits)

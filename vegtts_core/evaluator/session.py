@@ -7,21 +7,28 @@ evaluator's process only.
 
 from __future__ import annotations
 
+import os
 import secrets
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.answers import Draw, Inputs, make_draw, run_reference, weights_of
-from vegtts_core.evaluator.messages import Assignment
+from vegtts_core.evaluator.compiling import compile_kernel, sealed_file
+from vegtts_core.evaluator.messages import Assignment, Program
 from vegtts_core.evaluator.processes import CandidateFailure, Process, WarmProcess
+from vegtts_core.evaluator.runner import Runner, Watch
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.shared_memory import Arena
-from vegtts_core.tasks import Task, build_reference, draw_inputs, exec_module
+from vegtts_core.evaluator.types import ErrorKind
+from vegtts_core.kernels.types import Language
+from vegtts_core.scaffolds.types import Candidate
+from vegtts_core.tasks import Task, build_reference, draw_inputs, draw_mixed, exec_module
 
 #: KernelBench's seed; the published protocol draws from it, the sound one never does.
-_PUBLISHED_SEED = 42
+PUBLISHED_SEED = 42
 _CPU_SECONDS_FACTOR = 4  # the rlimit on processor time, a backstop, as a multiple of wall-clock limit times threads
 
 
@@ -29,7 +36,8 @@ def _secret_seed() -> int:
     return secrets.randbits(62)
 
 
-def _as_tensors(inputs: Inputs) -> list[torch.Tensor]:
+def as_tensors(inputs: Inputs) -> list[torch.Tensor]:
+    """Inputs with plain numbers as float64 tensors."""
     return [x if isinstance(x, torch.Tensor) else torch.tensor(x, dtype=torch.float64) for x in inputs]
 
 
@@ -43,12 +51,12 @@ class TaskSession:
         self._warm = warm
         namespace = exec_module(task.source)
         self._init_arguments = tuple(namespace["get_init_inputs"]())
-        reference = build_reference(task, _PUBLISHED_SEED)
+        reference = self._module(PUBLISHED_SEED)
         self._training = reference.training
         self.published_weights = weights_of(reference)
         self.published_draws = self._draw_published(reference)
         inputs, expected = self.published_draws[0]
-        layout = [(x.shape, x.dtype) for x in _as_tensors(inputs)]
+        layout = [(x.shape, x.dtype) for x in as_tensors(inputs)]
         self._numbers = frozenset(place for place, x in enumerate(inputs) if not isinstance(x, torch.Tensor))
         self.inputs = Arena("inputs", layout, sealed=True)
         self.writable_inputs = Arena("writable-inputs", layout, sealed=False)
@@ -57,18 +65,45 @@ class TaskSession:
         self.output = Arena("output", [(expected.shape, expected.dtype)], sealed=False)
         self.reference_output = Arena("reference-output", [(expected.shape, expected.dtype)], sealed=False)
         self._reference: Process | None = None
+        self._library: tuple[str, int] | None = None
         self._timing_inputs: list[Inputs] = []
+        #: How often the reference took longer than a call may.
+        self.reference_timeouts = 0
         #: Timed calls of the reference under the published protocol, in seconds, taken once.
         self.published_reference_seconds: tuple[float, ...] = ()
 
-    def _draw_published(self, reference: torch.nn.Module) -> list[tuple[Inputs, torch.Tensor]]:
-        generator = torch.Generator().manual_seed(_PUBLISHED_SEED)
-        draws = []
-        for _ in range(self.settings.published.correctness_trials):
-            seed = int(torch.randint(0, 2**32 - 1, (1,), generator=generator))
-            inputs = draw_inputs(self.task, seed, wide=False)
-            draws.append((inputs, run_reference(self.task, reference, inputs, self.settings.threads)))
-        return draws
+    # Where tensors come from, and how long they are kept: a session on a GPU does these four otherwise.
+
+    def _module(self, seed: int, wide: bool = False) -> torch.nn.Module:
+        return build_reference(self.task, seed, wide)
+
+    def _inputs(self, seed: int, wide: bool = False) -> list[torch.Tensor | float]:
+        return draw_inputs(self.task, seed, wide)
+
+    def _mixed_inputs(self, seed: int) -> list[torch.Tensor | float]:
+        return draw_mixed(self.task, seed)
+
+    def _kept(self, make: Callable[[], Draw]) -> Draw:
+        return make()
+
+    def _draw_published(self, reference: torch.nn.Module) -> Sequence[tuple[Inputs, torch.Tensor]]:
+        return [self._published_draw(reference, seed) for seed in self._published_seeds()]
+
+    def _published_seeds(self) -> list[int]:
+        generator = torch.Generator().manual_seed(PUBLISHED_SEED)
+        trials = self.settings.published.correctness_trials
+        return [int(torch.randint(0, 2**32 - 1, (1,), generator=generator)) for _ in range(trials)]
+
+    def _published_draw(self, reference: torch.nn.Module, seed: int) -> tuple[Inputs, torch.Tensor]:
+        inputs = self._inputs(seed)
+        return inputs, run_reference(self.task, reference, inputs, self.settings.threads)
+
+    def _drawn(self, name: str, wide: bool) -> Draw:
+        """A draw with weights and inputs from two new seeds."""
+        weights, inputs = _secret_seed(), _secret_seed()
+        return self._kept(
+            lambda: make_draw(self.task, name, self._module(weights, wide), self._inputs(inputs, wide), self.settings)
+        )
 
     @cached_property
     def draws(self) -> list[Draw]:
@@ -77,51 +112,50 @@ class TaskSession:
         Benchmark draws; for each argument that matters, the first of them with that argument replaced; wide draws.
         """
         sound = self.settings.sound
-        draws = [
-            make_draw(
-                self.task,
-                f"benchmark inputs, draw {number + 1}",
-                build_reference(self.task, _secret_seed()),
-                draw_inputs(self.task, _secret_seed(), wide=False),
-                self.settings,
-            )
-            for number in range(sound.benchmark_draws)
-        ]
+        draws = [self._drawn(f"benchmark inputs, draw {n + 1}", wide=False) for n in range(sound.benchmark_draws)]
         base = draws[0]
         draws += [self._changed(base, name) for name in self.task.contract.sensitive_to]
-        draws += [
-            make_draw(
-                self.task,
-                f"inputs from the whole domain, draw {number + 1}",
-                build_reference(self.task, _secret_seed(), wide_weights=True),
-                draw_inputs(self.task, _secret_seed(), wide=True),
-                self.settings,
-            )
-            for number in range(sound.wide_draws)
-        ]
-        return draws
+        wide = [self._drawn(f"inputs from the whole domain, draw {n + 1}", wide=True) for n in range(sound.wide_draws)]
+        return draws + wide
 
     def _changed(self, base: Draw, name: str) -> Draw:
-        module = build_reference(self.task, _secret_seed())
-        inputs = list(base.inputs)
-        if name != "weights":
-            module.load_state_dict(base.weights, strict=False)
-            names = [spec.name for spec in self.task.inputs]
-            if name not in names:
-                raise UserError(
-                    f"The contract of {self.task.key} names {name!r}, which is none of {names}: correct it."
-                )
-            place = names.index(name)
-            # A plain number is fixed by the benchmark; only its domain moves it.
-            inputs[place] = draw_inputs(self.task, _secret_seed(), wide=place in self._numbers)[place]
-        return make_draw(
-            self.task, f"benchmark inputs with another `{name}`", module, inputs, self.settings, base, name
-        )
+        names = [spec.name for spec in self.task.inputs]
+        if name not in (*names, "weights"):
+            raise UserError(f"The contract of {self.task.key} names {name!r}, which is none of {names}: correct it.")
+        weights_seed, inputs_seed = _secret_seed(), _secret_seed()
+
+        def make() -> Draw:
+            module = self._module(weights_seed)
+            inputs = list(base.inputs)
+            if name != "weights":
+                module.load_state_dict(base.weights, strict=False)
+                place = names.index(name)
+                # A plain number is fixed by the benchmark; only its domain moves it.
+                inputs[place] = self._inputs(inputs_seed, wide=place in self._numbers)[place]
+            said = f"benchmark inputs with another `{name}`"
+            return make_draw(self.task, said, module, inputs, self.settings, base, name)
+
+        return self._kept(make)
 
     @cached_property
     def timing_weights(self) -> dict[str, torch.Tensor]:
         """Weights of the sound protocol's timed calls: secret, the same for all of them."""
-        return weights_of(build_reference(self.task, _secret_seed()))
+        return weights_of(self._module(_secret_seed()))
+
+    @cached_property
+    def hidden_draws(self) -> list[Draw]:
+        """Checks that hide among the timed calls, with the weights of those.
+
+        One with inputs from the whole domain, one that differs from the benchmark's inputs in a few rows only.
+        """
+        module = self._module(_secret_seed())
+        module.load_state_dict(self.timing_weights, strict=False)
+        wide, mixed = _secret_seed(), _secret_seed()
+        names = "inputs from the whole domain", "benchmark inputs with some rows from the whole domain"
+        return [
+            self._kept(lambda: make_draw(self.task, names[0], module, self._inputs(wide, wide=True), self.settings)),
+            self._kept(lambda: make_draw(self.task, names[1], module, self._mixed_inputs(mixed), self.settings)),
+        ]
 
     def timing_inputs(self, number: int) -> Inputs:
         """Inputs of a candidate's timed call ``number``: no process sees the same ones twice.
@@ -131,12 +165,16 @@ class TaskSession:
         room = self.settings.sound.pool_mib * (1 << 20) // self.inputs.size
         if number < len(self._timing_inputs):
             return self._timing_inputs[number]
-        inputs = draw_inputs(self.task, _secret_seed(), wide=False)
+        inputs = self._inputs(_secret_seed())
         if number == len(self._timing_inputs) and number < room:
             self._timing_inputs.append(inputs)
         return inputs
 
-    def load_weights(self, process: Process, weights: dict[str, torch.Tensor]) -> None:
+    def watch(self) -> Watch:
+        """Whoever says, from now on, whether the device is steady."""
+        return Watch()
+
+    def load_weights(self, process: Runner, weights: dict[str, torch.Tensor]) -> None:
         """Give a process these weights. Raises `CandidateFailure`."""
         if weights:
             self.weights.write(list(weights.values()))
@@ -144,11 +182,35 @@ class TaskSession:
 
     def load_inputs(self, inputs: Inputs, writable: bool = False) -> None:
         """Put these inputs into the memory that the processes read."""
-        (self.writable_inputs if writable else self.inputs).write(_as_tensors(inputs))
+        (self.writable_inputs if writable else self.inputs).write(as_tensors(inputs))
 
-    def start(self, source: str, writable_inputs: bool) -> Process:
-        """A candidate's process; its module is not built yet (`Process.await_ready`)."""
-        return self._start(source, "ModelNew", writable_inputs, self.output)
+    def check_bounds(self) -> None:
+        """Raise `CandidateFailure` if a process wrote beyond the end of its output."""
+        if not self.output.is_intact():
+            raise CandidateFailure(ErrorKind.OUT_OF_BOUNDS, "It wrote beyond the end of its output.")
+
+    def start(self, candidate: Candidate, writable_inputs: bool) -> Runner:
+        """A candidate's process; its module is not built yet (`Process.await_ready`).
+
+        A C++ kernel is compiled here. Raises `CandidateFailure` if it cannot be.
+        """
+        if candidate.language is Language.CPP:
+            return self._start("", "", writable_inputs, self.output, library=self._library_of(candidate))
+        any_python = candidate.scaffold == "module"
+        return self._start(candidate.source, "ModelNew", writable_inputs, self.output, any_python)
+
+    def _library_of(self, candidate: Candidate) -> int:
+        """The file of a kernel's library; both protocols and repeated runs use one."""
+        if self._library is None or self._library[0] != candidate.fingerprint:
+            self._drop_library()
+            compiled = compile_kernel(candidate.source, candidate.language, self._warm, self.settings)
+            self._library = (candidate.fingerprint, sealed_file(compiled))
+        return self._library[1]
+
+    def _drop_library(self) -> None:
+        if self._library is not None:
+            os.close(self._library[1])
+            self._library = None
 
     @property
     def reference(self) -> Process:
@@ -169,7 +231,15 @@ class TaskSession:
             self._reference.close()
             self._reference = None
 
-    def _start(self, source: str, class_name: str, writable_inputs: bool, output: Arena) -> Process:
+    def _start(
+        self,
+        source: str,
+        class_name: str,
+        writable_inputs: bool,
+        output: Arena,
+        any_python: bool = False,
+        library: int | None = None,
+    ) -> Process:
         limits, threads = self.settings.limits, self.settings.threads
         is_reference = class_name == "Model"
         seconds = 1 << 30 if is_reference else int(limits.candidate_seconds * threads * _CPU_SECONDS_FACTOR) + 1
@@ -185,15 +255,19 @@ class TaskSession:
             output=output.slots[0],
             training=self._training,
             writable_inputs=writable_inputs,
+            any_python=any_python,
+            layers=self._warm.active_layers,
             threads=threads,
             memory_bytes=limits.memory_mib << 20,
-            printed_bytes=limits.printed_bytes,
+            file_bytes=limits.scratch_mib << 20 if any_python else limits.printed_bytes,
             cpu_seconds=seconds,
+            program=Program.MODULE if library is None else Program.KERNEL,
         )
-        return self._warm.spawn(assignment, inputs, self.weights, output, limits)
+        return self._warm.spawn(assignment, inputs, self.weights, output, limits, library)
 
     def close(self) -> None:
         """End the reference's process and free all shared memory."""
         self.drop_reference()
+        self._drop_library()
         for arena in (self.inputs, self.writable_inputs, self.weights, self.output, self.reference_output):
             arena.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vegtts_core.evaluator.sandbox import Layer
 from vegtts_core.evaluator.types import ProtocolName
 
 
@@ -18,13 +19,19 @@ class Limits(_Settings):
     """What a candidate's process may use. Beyond it the process is ended and the verdict says which limit it was."""
 
     call_seconds: float = Field(default=5.0, gt=0)
-    """Wall time of building the module, and of each call."""
+    """Wall time of each call, and of building a module of scaffold ``forward``."""
+    build_seconds: float = Field(default=120.0, gt=0)
+    """Wall time of building a module of scaffold ``module``, which may have to compile."""
+    compile_seconds: float = Field(default=20.0, gt=0)
+    """Wall time of compiling a kernel."""
     candidate_seconds: float = Field(default=60.0, gt=0)
-    """Wall time of one candidate's process under one protocol."""
+    """Wall time of one candidate's process under one protocol, after it is built."""
     memory_mib: int = Field(default=4096, ge=64)
     """Address space beyond that of the warm process."""
     printed_bytes: int = Field(default=1 << 20, ge=1)
-    """Size of what it prints (stdout and stderr together), and of any file it writes."""
+    """Size of what it prints (stdout and stderr together)."""
+    scratch_mib: int = Field(default=256, ge=1)
+    """Size of the scratch folder of a candidate of scaffold ``module``, and of any file in it."""
 
 
 class PublishedSettings(_Settings):
@@ -62,6 +69,13 @@ class SoundSettings(_Settings):
     """Memory for inputs of timed calls that a task's candidates share; beyond it they are drawn for each candidate."""
 
 
+class SandboxSettings(_Settings):
+    """Which layers of the sandbox may be missing."""
+
+    without: frozenset[Layer] = frozenset()
+    """Layers that this machine may lack: candidates of scaffold ``module`` are refused where any other is missing."""
+
+
 class EvaluatorSettings(_Settings):
     """All settings of an evaluator."""
 
@@ -69,5 +83,6 @@ class EvaluatorSettings(_Settings):
     threads: int = Field(default=2, ge=1)
     """Threads of the candidate's and of the reference's process."""
     limits: Limits = Limits()
+    sandbox: SandboxSettings = SandboxSettings()
     published: PublishedSettings = PublishedSettings()
     sound: SoundSettings = SoundSettings()

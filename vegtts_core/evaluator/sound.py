@@ -6,7 +6,9 @@ Weights are new for each draw. Side effects on buffers (BatchNorm's running stat
 Timing: candidate and reference run alternately, in random order within each pair, in processes that differ in nothing
 but the module. Every call, warm-up included, gets inputs that its process has not seen; after the clock stops and
 before the result is written down the inputs are overwritten; every output is held against the reference's output of the
-same pair (bit by bit first; where bits differ, within twice the budget, on a secret random sample if it is large).
+same pair (bit by bit first; where bits differ, within twice the budget, on a secret random sample if it is large). At
+random places, pairs on inputs from beyond the benchmark's are taken in the same way, checked in full and not counted:
+who is right while checked and careless while timed does not know when it is checked.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import math
 import secrets
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,17 +24,21 @@ from dataclasses import replace
 import torch
 
 from vegtts_core.errors import UserError
-from vegtts_core.evaluator.answers import Draw, close_to_timed, scaled_error
+from vegtts_core.evaluator.answers import Draw, Inputs, close_to_timed, scaled_error
 from vegtts_core.evaluator.outcome import Outcome, Stages, failed
-from vegtts_core.evaluator.processes import Call, CandidateFailure, Process
+from vegtts_core.evaluator.processes import CandidateFailure
+from vegtts_core.evaluator.runner import Call, Runner
 from vegtts_core.evaluator.session import TaskSession
 from vegtts_core.evaluator.shared_memory import Arena, identical
 from vegtts_core.evaluator.timing_lock import TimingLock
 from vegtts_core.evaluator.timing_statistics import Interval, charged, decide, estimate
 from vegtts_core.evaluator.types import ErrorKind, Measurement, Stage
+from vegtts_core.scaffolds.types import Candidate
 
 #: Fewer pairs than this bound nothing.
 _FEWEST_PAIRS = 6
+#: How often a hidden check comes before a pair, beside those that every candidate gets.
+_HIDDEN_ONE_IN = 6
 
 
 class ReferenceLost(Exception):
@@ -41,10 +48,10 @@ class ReferenceLost(Exception):
 class SoundProtocol:
     """One candidate under the sound protocol."""
 
-    def __init__(self, session: TaskSession, source: str, lock: TimingLock, stages: Stages) -> None:
+    def __init__(self, session: TaskSession, candidate: Candidate, lock: TimingLock, stages: Stages) -> None:
         self._session = session
         self._settings = session.settings.sound
-        self._source = source
+        self._candidate = candidate
         self._lock = lock
         self._stages = stages
         self._weights: dict[str, torch.Tensor] | None = None
@@ -55,32 +62,49 @@ class SoundProtocol:
 
     def run(self) -> Outcome:
         """Build, check, time. Raises `ReferenceLost`."""
-        process: Process | None = None
+        return self.repeat(1)[0]
+
+    def repeat(self, count: int) -> list[Outcome]:
+        """Build and check once, time ``count`` times: an outcome each, one if it fails. Raises `ReferenceLost`."""
+        process: Runner | None = None
+        outcomes: list[Outcome] = []
         try:
             with self._stages.enter(Stage.COMPILE):
-                process = self._session.start(self._source, writable_inputs=False)
+                process = self._session.start(self._candidate, writable_inputs=False)
                 process.await_ready()
             with self._stages.enter(Stage.CORRECTNESS):
                 self._check(process)
-            with self._stages.enter(Stage.TIMING):
-                measurement = self._time(process)
-            return Outcome(replace(measurement, max_error=self._worst), Stage.REWARD, None, "", self._calls)
+            for _ in range(count):
+                with self._stages.enter(Stage.TIMING):
+                    measurement = replace(self._time(process), max_error=self._worst)
+                outcomes.append(Outcome(measurement, Stage.REWARD, None, "", self._calls))
+            return outcomes
         except CandidateFailure as failure:
             if failure.fault and self._draw is not None and self._stages.current is not Stage.COMPILE:
                 failure = self._explain_fault(failure, self._draw)
-            return failed(self._stages.current, failure.kind, failure.reason, self._calls, self._worst)
+            return [failed(self._stages.current, failure.kind, failure.reason, self._calls, self._worst)]
         finally:
             if process is not None:
                 process.close()
 
-    def _call(self, process: Process, arena: Arena) -> Call:
-        """One call with poisoned output; the inputs are gone before the result is written down."""
+    def _call(self, process: Runner, arena: Arena) -> Call:
+        """One call with poisoned output; the inputs are gone before the result is written down.
+
+        So is what may have been written down before its time: any Python can find the output's memory.
+        """
+
+        def clear() -> None:
+            self._session.inputs.fill()
+            if self._candidate.scaffold == "module":
+                arena.fill()
+
         arena.fill()
-        call = process.call(self._session.inputs.fill)
+        call = process.call(clear)
+        self._session.check_bounds()
         self._calls += 1
         return call
 
-    def _output_of(self, process: Process, draw: Draw) -> torch.Tensor:
+    def _output_of(self, process: Runner, draw: Draw) -> torch.Tensor:
         """The candidate's output on a draw: a view of shared memory, valid until the next call."""
         self._draw = draw
         if draw.weights is not self._weights:
@@ -90,7 +114,7 @@ class SoundProtocol:
         self._call(process, self._session.output)
         return self._session.output.tensors[0]
 
-    def _check(self, process: Process) -> None:
+    def _check(self, process: Runner) -> None:
         """Hold the output against the answer on every draw. Raises `CandidateFailure`."""
         self._worst = 0.0
         first, *others = self._session.draws
@@ -116,16 +140,14 @@ class SoundProtocol:
         error = scaled_error(self._session.task, draw, output)
         return error / draw.budget if draw.budget else error
 
-    def _diagnose(self, process: Process, draw: Draw, output: torch.Tensor, error: float) -> CandidateFailure:
+    def _diagnose(self, process: Runner, draw: Draw, output: torch.Tensor, error: float) -> CandidateFailure:
         """Tell a wrong output from a random and from a constant one, by calling again."""
         with contextlib.suppress(CandidateFailure):
             again = self._output_of(process, draw)
-            if not identical(output, again):
-                itself = replace(draw, expected=output)
-                if not self._error(itself, again) <= 1:
-                    return CandidateFailure(
-                        ErrorKind.NOT_REPEATABLE, f"Two calls on the same inputs ({draw.name}) gave unequal outputs."
-                    )
+            if not identical(output, again) and not self._error(draw.expecting(output), again) <= 1:
+                return CandidateFailure(
+                    ErrorKind.NOT_REPEATABLE, f"Two calls on the same inputs ({draw.name}) gave unequal outputs."
+                )
             other = next(d for d in self._session.draws if d is not draw or len(self._session.draws) == 1)
             if (
                 not identical(draw.expected, other.expected)
@@ -155,7 +177,7 @@ class SoundProtocol:
                 if torch.is_tensor(was) and not identical(now, was.contiguous()):
                     modified.append(spec.name)
 
-        process = session.start(self._source, writable_inputs=True)
+        process = session.start(self._candidate, writable_inputs=True)
         try:
             process.await_ready()
             session.load_weights(process, draw.weights)
@@ -170,7 +192,7 @@ class SoundProtocol:
         names = " and ".join(f"`{name}`" for name in modified) or "memory (the values that were there)"
         return CandidateFailure(ErrorKind.INPUT_MODIFIED, f"It wrote to its input {names}.")
 
-    def _time(self, process: Process) -> Measurement:
+    def _time(self, process: Runner) -> Measurement:
         settings, session = self._settings, self._session
         budget = max(draw.budget for draw in session.draws[: settings.benchmark_draws])
         reference_calls: list[Call] = []
@@ -180,21 +202,31 @@ class SoundProtocol:
             with reference_runs(session):
                 session.load_weights(reference, session.timing_weights)
             session.load_weights(process, session.timing_weights)
+            places = [secrets.randbelow(settings.warmup + settings.min_pairs) for _ in session.hidden_draws]
             for number in range(settings.warmup):
+                self._hidden_pairs(process, reference, number, places)
                 self._pair(process, reference, number, budget)
-            start = time.monotonic()
+            start, pairs = time.monotonic(), 0
+            watch = session.watch()
             while True:
-                theirs, ours = self._pair(process, reference, settings.warmup + len(candidate_calls), budget)
-                reference_calls.append(theirs)
-                candidate_calls.append(ours)
+                self._hidden_pairs(process, reference, settings.warmup + pairs, places)
+                theirs, ours = self._pair(process, reference, settings.warmup + pairs, budget)
+                pairs += 1
+                if watch.counts():
+                    reference_calls.append(theirs)
+                    candidate_calls.append(ours)
                 result = _summary(reference_calls, candidate_calls)
-                pairs, spent = len(candidate_calls), time.monotonic() - start
-                if pairs >= settings.min_pairs and result[0].half_width <= settings.half_width:
+                spent = time.monotonic() - start
+                if len(candidate_calls) >= settings.min_pairs and result[0].half_width <= settings.half_width:
                     break
                 if pairs >= settings.max_pairs or process.seconds_left < 2 * spent / pairs:
                     break
                 if pairs >= _FEWEST_PAIRS and spent > settings.max_seconds:
                     break
+        if candidate_calls and worked_on(candidate_calls, reference_calls):
+            raise CandidateFailure(
+                ErrorKind.LATE_WORK, "It went on working after it had said that it was done and the clock had stopped."
+            )
         interval, candidate_seconds = result
         return Measurement(
             correct=True,
@@ -205,12 +237,37 @@ class SoundProtocol:
             reward=math.exp(interval.center),
             reference_seconds=tuple(call.seconds for call in reference_calls),
             candidate_seconds=candidate_seconds,
+            discarded_pairs=pairs - len(candidate_calls),
+            device_states=watch.states,
         )
 
-    def _pair(self, process: Process, reference: Process, number: int, budget: float) -> tuple[Call, Call]:
+    def _pair(self, process: Runner, reference: Runner, number: int, budget: float) -> tuple[Call, Call]:
         """One call of each on the same new inputs, in random order, the candidate's output checked."""
         session = self._session
         inputs = session.timing_inputs(number)
+        calls = self._call_both(process, reference, inputs)
+        output, expected = session.output.tensors[0], session.reference_output.tensors[0]
+        if not identical(output, expected) and not close_to_timed(session.task, inputs, output, expected, budget):
+            raise CandidateFailure(ErrorKind.WRONG_VALUES, f"Its output was wrong in timed call {number + 1}.")
+        return calls
+
+    def _hidden_pairs(self, process: Runner, reference: Runner, number: int, places: list[int]) -> None:
+        """The checks that look like any other pair: every hidden draw in its place, and some again now and then."""
+        draws = [draw for draw, place in zip(self._session.hidden_draws, places, strict=True) if place == number]
+        if not secrets.randbelow(_HIDDEN_ONE_IN):
+            draws.append(secrets.choice(self._session.hidden_draws))
+        for draw in draws:
+            self._call_both(process, reference, draw.inputs)
+            error = self._error(draw, self._session.output.tensors[0])
+            self._worst = max(self._worst, error)
+            if not error <= 1:
+                raise CandidateFailure(
+                    ErrorKind.WRONG_VALUES, f"It was wrong in a check hidden among the timed calls ({draw.name})."
+                )
+
+    def _call_both(self, process: Runner, reference: Runner, inputs: Inputs) -> tuple[Call, Call]:
+        """One call of each on the same inputs, in random order."""
+        session = self._session
         calls: dict[bool, Call] = {}
         reference_first = bool(secrets.randbits(1))
         for is_reference in (reference_first, not reference_first):
@@ -220,9 +277,6 @@ class SoundProtocol:
                     calls[True] = self._call(reference, session.reference_output)
             else:
                 calls[False] = self._call(process, session.output)
-        output, expected = session.output.tensors[0], session.reference_output.tensors[0]
-        if not identical(output, expected) and not close_to_timed(session.task, inputs, output, expected, budget):
-            raise CandidateFailure(ErrorKind.WRONG_VALUES, f"Its output was wrong in timed call {number + 1}.")
         return calls[True], calls[False]
 
 
@@ -237,6 +291,16 @@ def _summary(reference: list[Call], candidate: list[Call]) -> tuple[Interval, tu
     return estimate(ratios), seconds
 
 
+def worked_on(candidate: list[Call], reference: list[Call]) -> bool:
+    """Whether writing its results down took so long that there was more to it than writing.
+
+    That is, in the median, longer than twice the reference's, a fifth of its own call and a millisecond together: what
+    less takes longer is charged to its calls (`charged`), and may have honest reasons.
+    """
+    writing, usual = (statistics.median(call.writing_seconds for call in calls) for calls in (candidate, reference))
+    return writing > 2 * usual + 0.2 * statistics.median(call.seconds for call in candidate) + 1e-3
+
+
 @contextlib.contextmanager
 def reference_runs(session: TaskSession) -> Iterator[None]:
     """A failure of the reference's process is not the candidate's failure."""
@@ -245,6 +309,8 @@ def reference_runs(session: TaskSession) -> Iterator[None]:
     except CandidateFailure as failure:
         session.drop_reference()
         if failure.kind is ErrorKind.TIMEOUT:
+            session.reference_timeouts += 1
+        if session.reference_timeouts > 1:  # once may be another process's doing
             raise UserError(
                 f"The reference of {session.task.key} takes longer than limits.call_seconds = "
                 f"{session.settings.limits.call_seconds:g} s: raise that limit or take the task at a smaller size."

@@ -56,6 +56,18 @@ class ErrorKind(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     OUTPUT_FLOOD = "output_flood"
     """It printed more than the limit."""
+    FORBIDDEN_CALL = "forbidden_call"
+    """It made a system call that the sandbox forbids."""
+    LATE_WORK = "late_work"
+    """It said that it was done, and did the work after the clock had stopped."""
+    LINGERING = "lingering"
+    """It, or another process that it started, was still at work when it had answered."""
+    OUT_OF_BOUNDS = "out_of_bounds"
+    """A kernel touched memory that is not its own."""
+    IMPOSSIBLE = "impossible"
+    """It was faster than the device can be."""
+    UNSUPPORTED = "unsupported"
+    """It is written for another device."""
     CRASH = "crash"
     """Its process died of a signal or left early."""
 
@@ -81,6 +93,16 @@ class Decision(StrEnum):
 
 
 @dataclass(frozen=True)
+class DeviceState:
+    """A GPU's clocks in MHz, its temperature in degrees Celsius, and why it is throttled, if it is."""
+
+    sm_mhz: int
+    memory_mhz: int
+    celsius: int
+    throttled: str = ""
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One protocol's result. Seconds; speedup = reference time / candidate time, bounds of its 95% interval.
 
@@ -98,6 +120,12 @@ class Measurement:
     reference_seconds: tuple[float, ...] = ()
     candidate_seconds: tuple[float, ...] = ()
     max_error: float = float("nan")
+    floor_fraction: float = float("nan")
+    """The task's least time on this device (`vegtts_core.evaluator.floors`) over the candidate's median time."""
+    discarded_pairs: int = 0
+    """Pairs of calls that were not counted because the device changed its clock or was throttled meanwhile."""
+    device_states: tuple[DeviceState, ...] = ()
+    """How the device was after each counted pair; on a GPU only."""
 
 
 @dataclass(frozen=True)

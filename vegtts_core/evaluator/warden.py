@@ -17,26 +17,30 @@ import struct
 import time
 from pathlib import Path
 
-from vegtts_core.evaluator import child, jail
+from vegtts_core.evaluator import child, jail, sandbox
 from vegtts_core.evaluator.messages import Assignment
 
 #: How the candidate's process ended: exit code, and signal number (0 if none).
 ENDED = struct.Struct("!Bii")
+#: What the evaluator may ask meanwhile: stop every process. The answer says whether the candidate's was the only one.
+STOP = b"stop"
+STOPPED_ONE, STOPPED_MANY = b"1", b"2"
 
 
 def watch(fds: dict[str, int]) -> None:
     """Run one candidate's process to its end. Called in a freshly forked process, never returns normally."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    own_users = jail.leave_others()
+    box = sandbox.take_namespaces()
     if os.fork() > 0:
         os._exit(0)  # only a child of this process is inside the new process namespace
     jail.adopt_orphans()
     assignment = pickle.loads(os.pread(fds["assignment"], os.fstat(fds["assignment"]).st_size, 0))
+    sandbox.arrange_files(box, assignment.file_bytes)
     candidate = os.fork()
     if candidate == 0:
         try:
-            _become_candidate(assignment, fds, own_users)
+            _become_candidate(assignment, fds, box)
         finally:
             os._exit(1)
     _keep_only([fds["status"]])
@@ -46,23 +50,53 @@ def watch(fds: dict[str, int]) -> None:
     poll = select.poll()
     poll.register(status, select.POLLIN)
     poll.register(pidfd, select.POLLIN)
-    if any(fd == status.fileno() for fd, _ in poll.poll()):
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    while any(fd == status.fileno() for fd, _ in poll.poll()):
+        order = _next_order(status)
+        if order == STOP:
+            status.send(_stop_all(candidate))
+        else:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            break
     _, code = os.waitpid(candidate, 0)
     _end_descendants()
+    sandbox.remove_scratch(box)
     exit_code, signal_number = (0, os.WTERMSIG(code)) if os.WIFSIGNALED(code) else (os.WEXITSTATUS(code), 0)
     with contextlib.suppress(OSError):  # the evaluator may be gone
         status.send(ENDED.pack(ord("E"), exit_code, signal_number))
     os._exit(0)
 
 
-def _become_candidate(assignment: Assignment, fds: dict[str, int], own_users: bool) -> None:
+def _next_order(status: socket.socket) -> bytes:
+    try:
+        return status.recv(len(STOP))
+    except OSError:
+        return b""
+
+
+def _stop_all(candidate: int) -> bytes:
+    """Stop every process of the namespace in one step, and say whether there are others than the candidate's."""
+    if os.getpid() != 1:
+        return STOPPED_ONE
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGSTOP)
+    others = {name for name in os.listdir("/proc") if name.isdigit()} - {str(os.getpid()), str(candidate)}
+    return STOPPED_MANY if any(_is_alive(pid) for pid in others) else STOPPED_ONE
+
+
+def _is_alive(pid: str) -> bool:
+    """Whether it is more than an entry that nobody has read yet (a zombie)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+def _become_candidate(assignment: Assignment, fds: dict[str, int], box: sandbox.Sandbox) -> None:
     os.setsid()
     os.dup2(fds["prints"], 1)
     os.dup2(fds["prints"], 2)
     _keep_only([fd for name, fd in fds.items() if name not in ("status", "assignment", "prints")])
-    own_users = jail.leave_root() or own_users
-    child.run(assignment, fds, own_users)
+    child.run(assignment, fds, box)
 
 
 def _keep_only(kept: list[int]) -> None:

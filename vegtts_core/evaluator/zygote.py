@@ -8,16 +8,17 @@ with the process that started it, and every process forked from it is watched by
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
 import socket
 
 import torch
 
-from vegtts_core.evaluator import jail, warden
+from vegtts_core.evaluator import jail, sandbox, warden
 
-#: What a request carries, in this order: file descriptors that the new process gets.
-DESCRIPTORS = ("assignment", "inputs", "weights", "output", "prints", "control", "status")
+#: What a request carries, in this order: file descriptors that the new process gets; the last one for kernels only.
+DESCRIPTORS = ("assignment", "inputs", "weights", "output", "prints", "control", "status", "library")
 
 
 def main(parent: int, requests_fd: int) -> None:
@@ -35,14 +36,14 @@ def main(parent: int, requests_fd: int) -> None:
     gc.collect()
     gc.freeze()  # keeps collections in the forked processes from touching, and so copying, every page
     requests = socket.socket(fileno=requests_fd)
-    requests.send(b"ready")
+    requests.send(json.dumps(sandbox.layers()).encode())
     while True:
         message, fds, _, _ = socket.recv_fds(requests, 16, len(DESCRIPTORS))
         if not message:
             return
         if os.fork() == 0:
             try:
-                warden.watch(dict(zip(DESCRIPTORS, fds, strict=True)))
+                warden.watch(dict(zip(DESCRIPTORS, fds, strict=False)))
             finally:
                 os._exit(1)
         for fd in fds:

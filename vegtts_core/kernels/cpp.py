@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -19,29 +20,40 @@ from functools import cache
 from pathlib import Path
 
 from vegtts_core.errors import UserError
+from vegtts_core.kernels.types import CODE_NAME, CompileError, Diagnostic
 
 #: What every source is compiled with. ``-march=native`` binds a library to this CPU, which the cache key includes.
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-fopenmp")
 
-_DIAGNOSTIC = re.compile(r"^<stdin>:(\d+):(?:\d+:)? (?:fatal )?error: (.*)$", re.MULTILINE)
+_DIAGNOSTIC = re.compile(rf"^(?:<stdin>|{CODE_NAME}):(\d+):(?:\d+:)? (?:fatal )?error: (.*)$", re.MULTILINE)
+
+#: What a policy's kernels are compiled with besides: no headers, no exceptions, multiply-adds contracted, and nothing
+#: of a compiler's start-up code, so that the library holds the kernel alone.
+KERNEL_FLAGS = (
+    *FLAGS,
+    *("-nostdinc", "-nostdinc++", "-fno-exceptions", "-fno-rtti", "-fno-math-errno", "-fno-trapping-math"),
+    *("-ffp-contract=fast", "-fno-ident", "-nostartfiles", "-nostdlib", "-w"),
+    *("-Wl,--no-undefined", "-Wl,--as-needed", "-Wl,-z,now", "-Wl,-z,noexecstack"),
+)
+KERNEL_LIBRARIES = ("-lgomp", "-lm", "-lc", "-lgcc")
 
 
-@dataclass(frozen=True)
-class Diagnostic:
-    """One of the compiler's complaints. ``line`` counts from 1 in the given source."""
-
-    line: int
-    message: str
+def kernel_command() -> tuple[str, ...]:
+    """The command that compiles a kernel from standard input; ``-o FILE`` is to be added. Raises UserError."""
+    vector = ("-DVECTOR_MATH",) if _has_vector_math() else ()
+    return (*find_compiler().command, *KERNEL_FLAGS, *vector, "-x", "c++", "-", *("-x", "none"), *KERNEL_LIBRARIES)
 
 
-class CompileError(Exception):
-    """The source does not compile. ``diagnostics`` has lines and messages, ``output`` all that the compiler said."""
+@cache
+def _has_vector_math() -> bool:
+    """Whether the C library has the vector functions that the preamble of kernels declares: glibc 2.35 on x86-64."""
+    name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    return platform.machine() == "x86_64" and name == "glibc" and tuple(map(int, version.split("."))) >= (2, 35)
 
-    def __init__(self, output: str) -> None:
-        self.output = output
-        self.diagnostics = tuple(Diagnostic(int(line), message) for line, message in _DIAGNOSTIC.findall(output))
-        first = [f"line {d.line}: {d.message}" for d in self.diagnostics[:3]]
-        super().__init__("; ".join(first) or output.strip().splitlines()[-1] if output.strip() else "no output")
+
+def diagnostics_in(output: str) -> tuple[Diagnostic, ...]:
+    """The errors that g++ or clang++ reported; lines are those of the source or of its ``#line``."""
+    return tuple(Diagnostic(int(line), message) for line, message in _DIAGNOSTIC.findall(output))
 
 
 @dataclass(frozen=True)
@@ -137,7 +149,7 @@ def compile_library(source: str, flags: Sequence[str] = ()) -> Path:
         environment = {**os.environ, "LC_ALL": "C"}
         result = subprocess.run(command, input=source, capture_output=True, text=True, env=environment, cwd=name)
         if result.returncode != 0:
-            raise CompileError(result.stderr)
+            raise CompileError(result.stderr, diagnostics_in(result.stderr))
         os.replace(built, target)
     return target
 

@@ -98,7 +98,10 @@ def _from_body(text: str, arguments: tuple[str, ...]) -> Forward | Refusal:
     # The first line may have lost the indentation that the prompt's last characters gave it.
     rest = [line for line in lines[1:] if line.strip()]
     if rest and not lines[0].startswith(" ") and rest[0].startswith(" "):
-        own = len(rest[0]) - len(rest[0].lstrip())
+        indents = [len(line) - len(line.lstrip()) for line in rest]
+        own = indents[0]
+        if lines[0].endswith(":"):  # what follows is its block, and one level further in
+            own = min(indents) if min(indents) < own else max(own - 4, 0)
         lines[0] = " " * own + lines[0]
     for start in range(len(lines)):
         head = lines[start].strip()

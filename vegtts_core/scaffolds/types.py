@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from vegtts_core.kernels.types import Language, Launch
 from vegtts_core.tasks.types import Task
 
 
@@ -46,13 +47,13 @@ class RefusalKind(StrEnum):
     """Why a completion did not become a candidate."""
 
     EMPTY = "empty"
-    """Nothing that could be a body was written."""
+    """Nothing that could be a body, or a kernel, was written."""
     SYNTAX = "syntax"
-    """The body is not valid Python."""
+    """It is not valid Python, or not in the scaffold's form."""
     FORBIDDEN = "forbidden"
-    """The body uses something outside the allow-list."""
+    """It uses something that the scaffold does not allow."""
     TOO_LONG = "too_long"
-    """The body is larger than any honest answer."""
+    """It is larger than any honest answer."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,10 @@ class Refusal:
 class Candidate:
     """A completion inside its scaffold.
 
-    ``source`` defines ``ModelNew``; ``body`` is what the policy contributed, normalised (comments and spacing gone);
-    candidates of one task with equal ``fingerprint`` compute the same thing by construction and are evaluated once.
+    ``body`` is what the policy contributed, normalised (comments and spacing gone); candidates of one task with equal
+    ``fingerprint`` compute the same thing by construction and are evaluated once. ``source`` defines ``ModelNew`` in
+    Python; in C++ and CUDA it is the whole translation unit, with a function ``kernel`` of the task's
+    `vegtts_core.kernels.signature.KernelSignature`. ``launch`` is set for CUDA only.
     """
 
     task_key: str
@@ -76,6 +79,8 @@ class Candidate:
     body: str
     source: str
     fingerprint: str
+    language: Language = Language.PYTHON
+    launch: Launch | None = None
 
 
 class Scaffold(Protocol):

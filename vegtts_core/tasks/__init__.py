@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vegtts_core.tasks.draw import build_reference, draw_inputs
+from vegtts_core.tasks.draw import build_reference, draw_inputs, draw_mixed
 from vegtts_core.tasks.load import get_task, load_tasks, named_selections
 from vegtts_core.tasks.source import exec_module
 from vegtts_core.tasks.types import AnswerKind, Domain, Family, InputContract, InputSpec, Size, Task
@@ -17,6 +17,7 @@ __all__ = [
     "Task",
     "build_reference",
     "draw_inputs",
+    "draw_mixed",
     "exec_module",
     "get_task",
     "load_tasks",

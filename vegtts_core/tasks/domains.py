@@ -44,6 +44,11 @@ def _one_of(*modes: _Mode) -> _Mode:
     return sample
 
 
+def _domain_of(name: str, description: str, *modes: _Mode) -> Domain:
+    """A domain whose sampler takes one of ``modes`` per draw."""
+    return Domain(name, description, _one_of(*modes), modes=modes)
+
+
 def _row_shape(shape: _Shape) -> _Shape:
     """One value per row: the last dimension has size 1 (a vector is split into its elements)."""
     return shape if len(shape) < 2 else (*shape[:-1], 1)
@@ -97,17 +102,19 @@ def finite_floats(limit: float = 1e30) -> Domain:
 def signed(spread: float = 100.0) -> Domain:
     """Numbers of either sign whose rows may differ in size by ``spread`` squared: for sums and products over many."""
     modes = (_symmetric_unit, _rows_of_different_size(spread), _half_zero, _negative, _rows_with_offset)
-    return Domain(
-        "signed", f"finite floats of either sign and magnitude up to {spread:g}, zeros included", _one_of(*modes)
-    )
+    description = f"finite floats of either sign and magnitude up to {spread:g}, zeros included"
+    return _domain_of("signed", description, *modes)
 
 
 UNIT_INTERVAL = Domain("unit_interval", "U[0, 1)", _unit)
 
-SIGNED_WITH_TIES = Domain(
+SIGNED_WITH_TIES = _domain_of(
     "signed_with_ties",
     "finite floats of either sign and magnitude up to 100, equal values included",
-    _one_of(_symmetric_unit, _rows_of_different_size(100.0), _negative, _with_ties),
+    _symmetric_unit,
+    _rows_of_different_size(100.0),
+    _negative,
+    _with_ties,
 )
 
 
@@ -127,7 +134,8 @@ def triangular(base: Domain, upper: bool) -> Domain:
         return x.triu_() if upper else x.tril_()
 
     side = "upper" if upper else "lower"
-    return Domain(f"{side}_triangular_{base.name}", f"{side}-triangular matrices of {base.description}", sample)
+    description = f"{side}-triangular matrices of {base.description}"
+    return Domain(f"{side}_triangular_{base.name}", description, sample, rows_tied=True)
 
 
 def symmetric(base: Domain) -> Domain:
@@ -137,7 +145,7 @@ def symmetric(base: Domain) -> Domain:
         x = base.sample(shape, generator)
         return (x + x.T) / 2
 
-    return Domain(f"symmetric_{base.name}", f"symmetric matrices of {base.description}", sample)
+    return Domain(f"symmetric_{base.name}", f"symmetric matrices of {base.description}", sample, rows_tied=True)
 
 
 def logits(spread: float = 50.0, offset: float = 1000.0) -> Domain:
@@ -151,7 +159,7 @@ def logits(spread: float = 50.0, offset: float = 1000.0) -> Domain:
         return _symmetric_unit(shape, generator).mul_(4.0).add_(shift)
 
     description = f"finite floats of either sign and magnitude up to {offset + spread:g}, rows far from 0 included"
-    return Domain("logits", description, _one_of(_symmetric_unit, wide, shifted, _half_zero))
+    return _domain_of("logits", description, _symmetric_unit, wide, shifted, _half_zero)
 
 
 def _softmax_rows(base: _Mode) -> _Mode:
@@ -167,10 +175,12 @@ PROBABILITY_ROWS = Domain("probability_rows", "softmax of U[0, 1)", _softmax_row
 SCALED_PROBABILITY_ROWS = Domain(
     "scaled_probability_rows", "softmax of U[0, 1) times one factor from U[0, 1)", _softmax_rows(_scaled_unit)
 )
-POSITIVE_ROWS_SUMMING_TO_ONE = Domain(
+POSITIVE_ROWS_SUMMING_TO_ONE = _domain_of(
     "positive_rows_summing_to_one",
     "positive rows that sum to one, flat or peaked",
-    _softmax_rows(_one_of(_peaked, _symmetric_unit, _rows_of_different_size(8.0))),
+    _softmax_rows(_peaked),
+    _softmax_rows(_symmetric_unit),
+    _softmax_rows(_rows_of_different_size(8.0)),
 )
 
 

@@ -1,7 +1,8 @@
 """Drawing a task's inputs and building its reference: the only places where a task's tensors get their numbers.
 
-Everything is drawn on the CPU in the task's dtypes, from the seed alone: the same seed gives the same bits, and the
-caller's own random state is left as it was.
+Everything is drawn in the task's dtypes, from the seed alone: the same seed gives the same bits on one kind of device,
+and the caller's own random state is left as it was. Drawn on a GPU, numbers have the same distribution, not the same
+bits as on the CPU.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ class ModuleInputs:
         self._index = index
 
     def draw_all(self, seed: int) -> list[Any]:
-        """All inputs, drawn together under ``torch.manual_seed(seed)``."""
-        with torch.random.fork_rng(devices=[]):
+        """All inputs, drawn together under ``torch.manual_seed(seed)`` on the current default device."""
+        with torch.random.fork_rng():
             torch.manual_seed(seed)
             return list(exec_module(self._source)["get_inputs"]())
 
@@ -33,18 +34,56 @@ class ModuleInputs:
         return torch.as_tensor(self.draw_all(generator.initial_seed())[self._index])
 
 
-def draw_inputs(task: Task, seed: int, wide: bool) -> list[torch.Tensor | float]:
-    """The arguments of ``forward``: CPU tensors in the task's dtypes, plain floats for numbers.
+def draw_inputs(task: Task, seed: int, wide: bool, device: str = "cpu") -> list[torch.Tensor | float]:
+    """The arguments of ``forward``: tensors on ``device`` in the task's dtypes, plain floats for numbers.
 
     ``wide=False`` draws what the benchmark draws: exactly what the module's ``get_inputs`` returns after
     ``torch.manual_seed(seed)``. ``wide=True`` draws from the contract's domains; structured inputs (rows of very
     different size, negative or tied numbers, ...) come up over a few seeds, so check a candidate with several.
     """
-    first = _source_of(task.inputs[0], wide)
-    if first is not None and isinstance(first.sample, ModuleInputs):
-        return first.sample.draw_all(seed)
-    generator = torch.Generator().manual_seed(seed)
-    return [_draw(spec, generator, wide) for spec in task.inputs]
+    with torch.device(device):
+        first = _source_of(task.inputs[0], wide)
+        if first is not None and isinstance(first.sample, ModuleInputs):
+            return first.sample.draw_all(seed)
+        generator = torch.Generator(device).manual_seed(seed)
+        return [_draw(spec, generator, wide) for spec in task.inputs]
+
+
+def draw_mixed(task: Task, seed: int, device: str = "cpu") -> list[torch.Tensor | float]:
+    """What the benchmark draws, with a few rows (of vectors: elements) from the contract's domain at random places.
+
+    Every way in which the domain is sampled has a row, where there are as many; else at most one row in 64 is from the
+    domain, so that whoever looks at some of the elements takes it for a benchmark draw. An input whose domain ties its
+    rows together (symmetric matrices) or has none is as ``draw_inputs`` draws it.
+    """
+    mixed: list[torch.Tensor | float] = []
+    with torch.device(device):
+        generator = torch.Generator(device).manual_seed(seed)
+        for spec, x in zip(task.inputs, draw_inputs(task, seed, wide=False, device=device), strict=True):
+            if not isinstance(x, torch.Tensor) or spec.domain is None or not x.dim():
+                mixed.append(x)
+            elif not spec.domain.rows_tied:
+                mixed.append(_with_wide_rows(x, spec.domain, generator))
+            elif isinstance(spec.domain.sample, ModuleInputs):
+                mixed.append(x)
+            else:
+                mixed.append(spec.domain.sample(x.shape, generator))
+    return mixed
+
+
+def _with_wide_rows(x: torch.Tensor, domain: Domain, generator: torch.Generator) -> torch.Tensor:
+    sizes = x.shape[:-1] if x.dim() > 1 else x.shape
+    dim = next((place for place, size in enumerate(sizes) if size > 1), 0)
+    modes = domain.modes or (domain.sample,)
+    count = min(x.shape[dim], max(x.shape[dim] // 64, len(modes)))
+    rows = torch.randperm(x.shape[dim], generator=generator)[:count]
+    first = int(torch.randint(len(modes), (), generator=generator))
+    for place, mode in enumerate(modes[first:] + modes[:first]):
+        some = rows[place :: len(modes)]
+        if len(some):
+            shape = (*x.shape[:dim], len(some), *x.shape[dim + 1 :])
+            x = x.index_copy(dim, some, mode(shape, generator))
+    return x
 
 
 def _source_of(spec: InputSpec, wide: bool) -> Domain | None:

@@ -167,7 +167,7 @@ def _task(record: _Record) -> Task:
 
 
 def _input(name: str, value: Any, source: str, index: int) -> InputSpec:
-    domain = Domain("get_inputs", "whatever the module's get_inputs draws", ModuleInputs(source, index))
+    domain = Domain("get_inputs", "whatever the module's get_inputs draws", ModuleInputs(source, index), True)
     if isinstance(value, torch.Tensor):
         return InputSpec(name, tuple(value.shape), value.dtype, domain, domain)
     number = float(value) if isinstance(value, int | float) else None

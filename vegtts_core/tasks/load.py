@@ -30,6 +30,13 @@ def named_selections() -> dict[str, tuple[int, ...]]:
     return names
 
 
+@cache
+def evaluation_tasks() -> frozenset[int]:
+    """Level-1 ids on which some published split or subset evaluates: no prompt may show an answer to them."""
+    named = named_selections().items()
+    return frozenset(id for name, ids in named if name.endswith("_eval") or name.startswith("subset_") for id in ids)
+
+
 def load_tasks(selector: str | Iterable[int | str], size: Size | str = Size.CPU) -> list[Task]:
     """The tasks that ``selector`` names, at ``size``.
 

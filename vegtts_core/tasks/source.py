@@ -90,11 +90,15 @@ class _ToDevice(TorchFunctionMode):
 class MetaRun:
     """What running a module on the meta device shows.
 
-    ``inputs`` are what ``get_inputs`` returns (meta tensors, plain numbers); ``flop`` counts matrix work only
-    (2 per multiply-add, convolutions by the direct method); ``min_bytes`` is every input, parameter and output once.
+    ``init_inputs`` are the constructor's arguments, ``inputs`` what ``get_inputs`` returns (meta tensors, plain
+    numbers), ``output`` what ``model`` made of them; ``flop`` counts matrix work only (2 per multiply-add, convolutions
+    by the direct method); ``min_bytes`` is every input, parameter and output once.
     """
 
+    model: torch.nn.Module
+    init_inputs: tuple[Any, ...]
     inputs: tuple[Any, ...]
+    output: Any
     flop: float
     min_bytes: int
 
@@ -136,4 +140,5 @@ def run_on_meta(source: str) -> MetaRun:
             with FlopCounterMode(display=False) as counter:
                 output = model(*inputs)
     min_bytes = _nbytes(inputs) + _nbytes(list(model.parameters())) + _nbytes(output)
-    return MetaRun(inputs, float(counter.get_total_flops()), min_bytes)
+    init_inputs = tuple(namespace["get_init_inputs"]())
+    return MetaRun(model, init_inputs, inputs, output, float(counter.get_total_flops()), min_bytes)

@@ -52,11 +52,17 @@ Sampler = Callable[[tuple[int, ...], torch.Generator], torch.Tensor]
 
 @dataclass(frozen=True)
 class Domain:
-    """A named set of inputs on which a candidate must be right, with a sampler that reaches its far corners."""
+    """A named set of inputs on which a candidate must be right, with a sampler that reaches its far corners.
+
+    ``rows_tied``: a tensor with rows of another one in their place may leave the set.
+    ``modes`` are the samplers that ``sample`` picks one of, if it does.
+    """
 
     name: str
     description: str
     sample: Sampler
+    rows_tied: bool = False
+    modes: tuple[Sampler, ...] = ()
 
 
 @dataclass(frozen=True)

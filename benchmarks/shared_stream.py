@@ -1,0 +1,146 @@
+"""Where a speedup of 859.8x on a matrix-vector product comes from: four evaluations at once on one CUDA stream.
+
+The paper's Best-of-N gave four threads of one process each a candidate of task 4. KernelBench draws inputs on the CPU,
+copies them to the device, and times calls between two CUDA events on the thread's current stream, which is the same
+one for all threads: another thread's copy of gigabytes can land between two events and count as the call's time.
+
+Here every candidate is the reference itself, so that its true speedup is 1. Evaluations run as KernelBench times them,
+first one at a time, then in ``--threads`` threads; the sound protocol then measures the same code.
+
+    python benchmarks/shared_stream.py [--task 4] [--size kernelbench] [--evaluations 16] [--threads 4] [--json]
+
+With ``--json`` the object's ``ratio`` is the largest speedup seen with threads over the largest without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from vegtts_core.evaluator.cuda import CudaEvaluator
+
+from vegtts_core.errors import UserError
+from vegtts_core.evaluator import EvaluatorSettings, ProtocolName
+from vegtts_core.scaffolds import ForwardScaffold, Refusal
+from vegtts_core.tasks import Task, exec_module, get_task
+
+SEED = 42
+WARMUP = 3
+TRIALS = 5
+
+
+def timed(call: Callable[[], Any]) -> float:
+    """Mean milliseconds of a call between CUDA events, as KernelBench's ``time_execution_with_cuda_event``."""
+    for _ in range(WARMUP):
+        call()
+        torch.cuda.synchronize()
+    milliseconds = []
+    for _ in range(TRIALS):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        call()
+        end.record()
+        torch.cuda.synchronize()
+        milliseconds.append(start.elapsed_time(end))
+    return statistics.mean(milliseconds)
+
+
+def on_device(values: list[Any]) -> list[Any]:
+    return [x.cuda() if isinstance(x, torch.Tensor) else x for x in values]
+
+
+@torch.no_grad()
+def evaluation(task: Task) -> dict[str, float]:
+    """One evaluation of the reference against itself: a correctness trial, then timing, in KernelBench's order."""
+    namespace = exec_module(task.source)
+    model, candidate = (namespace["Model"](*namespace["get_init_inputs"]()).cuda() for _ in range(2))
+    torch.manual_seed(SEED)
+    inputs = on_device(namespace["get_inputs"]())
+    torch.testing.assert_close(candidate(*inputs), model(*inputs), rtol=1e-4, atol=1e-4)
+    torch.manual_seed(SEED)
+    inputs = on_device(namespace["get_inputs"]())
+    candidate_ms = timed(lambda: candidate(*inputs))
+    reference_ms = timed(lambda: model(*inputs))
+    return {"reference_ms": reference_ms, "candidate_ms": candidate_ms, "speedup": reference_ms / candidate_ms}
+
+
+def evaluations(task: Task, count: int, threads: int) -> list[dict[str, float]]:
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda _: evaluation(task), range(count)))
+
+
+def sound(task: Task) -> dict[str, Any]:
+    """What the sound protocol says of the reference as its own candidate."""
+    candidate = ForwardScaffold().parse(task, task.forward_body)
+    if isinstance(candidate, Refusal):
+        sys.exit(f"The reference is refused as a candidate: {candidate.reason}")
+    settings = EvaluatorSettings(protocols=frozenset({ProtocolName.SOUND}))
+    with CudaEvaluator([task], settings) as evaluator:
+        (verdict,) = evaluator.evaluate([candidate])
+    measured = verdict.sound
+    if measured is None or not measured.correct:
+        return {"reason": verdict.reason}
+    return {
+        "speedup": measured.speedup,
+        "low": measured.speedup_low,
+        "high": measured.speedup_high,
+        "decision": str(measured.decision),
+        "reference_ms": 1e3 * statistics.median(measured.reference_seconds),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="4")
+    parser.add_argument("--size", default="kernelbench")
+    parser.add_argument("--evaluations", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=4)
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("This benchmark needs a CUDA device: run it on a machine with a GPU.")
+    task = get_task(options.task, options.size)
+    start = time.perf_counter()
+    alone = evaluations(task, max(2, options.evaluations // 4), 1)
+    together = evaluations(task, options.evaluations, options.threads)
+    torch.cuda.empty_cache()
+    spent = time.perf_counter() - start
+    try:
+        verdict = sound(task)
+    except UserError as error:
+        verdict = {"reason": str(error)}
+    largest = {name: max(e["speedup"] for e in found) for name, found in (("alone", alone), ("together", together))}
+    result = {
+        "benchmark": "shared_stream",
+        "ratio": largest["together"] / largest["alone"],
+        "task": task.key,
+        "size": options.size,
+        "threads": options.threads,
+        "device": torch.cuda.get_device_name(),
+        "alone": alone,
+        "together": together,
+        "sound": verdict,
+        "seconds": spent,
+    }
+    if options.json:
+        print(json.dumps(result))
+        return
+    print(f"task {task.key}, size {options.size}, the reference as its own candidate, {result['device']}")
+    for name, found in (("one at a time", alone), (f"{options.threads} threads", together)):
+        speedups = sorted(e["speedup"] for e in found)
+        print(
+            f"{name:16} n={len(found):3}  speedup min {speedups[0]:.3f}  median {statistics.median(speedups):.3f}  "
+            f"max {speedups[-1]:.1f}  called faster {sum(s > 1 for s in speedups)}/{len(found)}"
+        )
+    print(f"{'sound':16} {verdict}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""The kernel scaffold: completions in, candidates or refusals out."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vegtts_core.errors import UserError
+from vegtts_core.kernels import nvrtc
+from vegtts_core.kernels.examples import example_ids, example_text
+from vegtts_core.kernels.kernel_scaffold import KernelScaffold
+from vegtts_core.kernels.types import CompileError, Language, Launch
+from vegtts_core.scaffolds.types import Candidate, Refusal, RefusalKind, Role
+from vegtts_core.tasks import Size, get_task
+
+SWISH = get_task(25)
+CPP, CUDA = KernelScaffold(Language.CPP), KernelScaffold(Language.CUDA)
+BODY = "{ for (long long i = 0; i < out_n; i++) out[i] = x[i] / (1.0f + expf(-x[i])); }"
+HEAD = "void kernel(const float* x, float* out)"
+LAUNCH = "launch: grid=(cdiv(out_n, 256)), block=(256)"
+
+
+def cpp(code: str) -> Candidate | Refusal:
+    return CPP.parse(SWISH, code)
+
+
+def candidate(found: Candidate | Refusal) -> Candidate:
+    assert isinstance(found, Candidate), found
+    return found
+
+
+def refusal(found: Candidate | Refusal) -> Refusal:
+    assert isinstance(found, Refusal), found
+    return found
+
+
+@pytest.mark.parametrize("language", [Language.CPP, Language.CUDA])
+def test_every_example_is_a_candidate_at_both_sizes(language: Language) -> None:
+    assert len(example_ids(language)) >= 12
+    for id in example_ids(language):
+        for size in Size:
+            text = example_text(id, language)
+            assert text is not None
+            found = candidate(KernelScaffold(language).parse(get_task(id, size), text))
+            assert found.language is language and (found.launch is None) == (language is Language.CPP)
+
+
+@pytest.mark.parametrize("id", example_ids(Language.CUDA))
+def test_every_cuda_example_compiles(id: int) -> None:
+    found = candidate(CUDA.parse(get_task(id, Size.KERNELBENCH), example_text(id, Language.CUDA) or ""))
+    assert nvrtc.compile_cubin(found.source).startswith(b"\x7fELF")
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        f"{HEAD} {BODY}",
+        f"\n{HEAD} {BODY}\n```\nThis is fast.",
+        f"Here it is:\n```cpp\n{HEAD} {BODY}\n```\nIt is fast.",
+        f'```\nextern "C" {HEAD}\n// all of it\n{BODY}\n```',
+        f"{HEAD} /* a comment */ {BODY}\r\n",
+    ],
+)
+def test_one_kernel_in_many_wrappings_is_one_candidate(completion: str) -> None:
+    assert candidate(cpp(completion)).fingerprint == candidate(cpp(f"{HEAD}{BODY}")).fingerprint
+
+
+def test_fingerprints_tell_code_and_launches_apart() -> None:
+    code = f"__global__ {HEAD} {BODY}"
+    first = candidate(CUDA.parse(SWISH, f"{code}\n{LAUNCH}"))
+    assert first.launch == Launch((31104, 1, 1), (256, 1, 1), 0) and first.body.endswith("shared=0")
+    others = [f"{code}\nlaunch: grid=1, block=256", f"{code.replace('1.0f', '2.0f')}\n{LAUNCH}"]
+    assert len({first.fingerprint, *(candidate(CUDA.parse(SWISH, text)).fingerprint for text in others)}) == 3
+    macro = "#define A 1\n"
+    assert candidate(cpp(f"{macro}{HEAD} {BODY}")).fingerprint != candidate(cpp(f"{HEAD} {BODY}")).fingerprint
+    assert first.fingerprint == candidate(CUDA.parse(SWISH, f"// {LAUNCH}\n{code}")).fingerprint
+
+
+def test_compile_errors_name_lines_of_the_completion() -> None:
+    completion = f"Sure!\n```cuda\n// swish\n__global__ {HEAD} {{\n    out[0] = missing;\n}}\n{LAUNCH}\n```"
+    found = candidate(CUDA.parse(SWISH, completion))
+    with pytest.raises(CompileError) as caught:
+        nvrtc.compile_cubin(found.source)
+    assert [d.line for d in caught.value.diagnostics] == [5]
+    assert "missing" in caught.value.diagnostics[0].message
+
+
+@pytest.mark.parametrize(
+    "parameters", ["float* x, float* out", "const float* x", "", "const float* x, float* out, int n"]
+)
+def test_another_signature_is_refused(parameters: str) -> None:
+    found = refusal(cpp(f"void kernel({parameters}) {BODY}"))
+    assert found.kind is RefusalKind.SYNTAX and "const float* x, float* out" in found.reason
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "const float *a, float *b",
+        "float const* __restrict__ x, float* const __restrict__ out",
+        "const float* x,\nfloat* y",
+    ],
+)
+def test_a_signature_may_be_spelt_otherwise(parameters: str) -> None:
+    candidate(cpp(f"void kernel({parameters}) {BODY}"))
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("#include <stdio.h>\n", "line 1: #include is not allowed"),
+        ('#include "/etc/passwd"\n', "#include is not allowed"),
+        ("%:include <x>\n", "digraph"),
+        ("int x;\nint y = __builtin_trap();\n", "line 2: '__builtin_trap'"),
+        ('asm("syscall");', "'asm' is not allowed"),
+        ("a\\\nsm(0);", "'asm' is not allowed"),
+        ("#define A as##m\n", "'#' in a macro"),
+        ("#define S(x) #x\n", "'#' in a macro"),
+        ('const char* s = "x";', "a string"),
+        ('extern "C" int system(const char*);', "extern is not allowed|a string"),
+        ("extern int environ;", "extern"),
+        ("__attribute__((constructor)) void f() {}", "'__attribute__'"),
+        ("[[gnu::constructor]] void f() {}", "an attribute"),
+        ("[ [gnu::constructor]] void f() {}", "an attribute"),
+        ("<:<:gnu::constructor:>:> void f() {}", "a digraph"),
+        ('_Pragma("GCC optimize 3")', "_Pragma|a string"),
+        ("#pragma GCC optimize (3)\n", "#pragma GCC is not allowed"),
+        ("#pragma omp target\n", "#pragma omp target"),
+        ("#pragma omp parallel num_threads(2) allocate(x)\n", "allocate"),
+        ("#line 7\n", "#line is not allowed"),
+        ("int a = '\\n';", "a character"),
+        ("int \\u0061sm;", "a backslash"),
+        ("int é;", "not an ASCII"),
+        ("/* x *\\\n/ asm(1); /* */ asm(2);", "'asm'"),
+        ("thread_local int x;", "'thread_local'"),
+        ("int x = 1 # 2;", "'#' stands inside"),
+    ],
+)
+def test_what_reaches_beyond_a_kernel_is_refused(code: str, reason: str) -> None:
+    found = refusal(cpp(f"{code}\n{HEAD} {BODY}"))
+    assert found.kind is RefusalKind.FORBIDDEN
+    assert any(words in found.reason for words in reason.split("|")), found.reason
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("__device__ void f() { cudaDeviceSynchronize(); }", "a kernel calls no library"),
+        ("__global__ void g() {} __device__ void f() { g<<<1, 1>>>(); }", "a launch from the device"),
+        ("__device__ void f() { __trap(); }", "'__trap'"),
+    ],
+)
+def test_what_reaches_beyond_a_cuda_kernel_is_refused(code: str, reason: str) -> None:
+    assert reason in refusal(CUDA.parse(SWISH, f"{code}\n__global__ {HEAD} {BODY}\n{LAUNCH}")).reason
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "#define TILE 8\n#if TILE > 4\n#undef TILE\n#endif",
+        "#define TWO(a) \\\n    ((a) + \\\n     (a))",
+        "#pragma GCC unroll 4",
+        "#pragma omp declare reduction(largest : float : omp_out = max(omp_out, omp_in))",
+        "template <int N> struct Tile { float v[N]; };",
+        "constexpr float SCALE = 1.5e-3f, other = .5f; // a 'comment' with \"quotes\"",
+        "static float f(float v) { return __builtin_expect(v > 0, 1) ? v : -INFINITY; }",
+    ],
+)
+def test_honest_code_passes(code: str) -> None:
+    candidate(cpp(f"{code}\n{HEAD} {BODY}"))
+
+
+def test_dynamic_shared_memory_may_be_declared_in_cuda() -> None:
+    head = "__global__ void __launch_bounds__(256) kernel(const float* x, float* out)"
+    code = f"extern __shared__ float tile[];\n{head} {BODY}"
+    assert candidate(CUDA.parse(SWISH, f"{code}\n{LAUNCH}, shared=4*256")).launch == Launch(
+        (31104, 1, 1), (256, 1, 1), 1024
+    )
+
+
+@pytest.mark.parametrize(
+    ("scaffold", "completion", "kind", "reason"),
+    [
+        (CPP, "", RefusalKind.EMPTY, "contains no code"),
+        (CPP, "I cannot do that.", RefusalKind.EMPTY, "defines no function"),
+        (CPP, "```cpp\nvoid other() {}\n```", RefusalKind.EMPTY, "defines no function"),
+        (CPP, f"{HEAD} {BODY}\n{LAUNCH}", RefusalKind.SYNTAX, "has no launch line"),
+        (CUDA, f"__global__ {HEAD} {BODY}", RefusalKind.SYNTAX, "0 launch lines"),
+        (CUDA, f"__global__ {HEAD} {BODY}\n{LAUNCH}\n{LAUNCH}", RefusalKind.SYNTAX, "2 launch lines"),
+        (CUDA, f"__global__ {HEAD} {BODY}\nlaunch: grid=y, block=1", RefusalKind.SYNTAX, "'y' is not a size"),
+        (CPP, f"__global__ {HEAD} {BODY}\n{LAUNCH}", RefusalKind.SYNTAX, "written in CUDA"),
+        (CUDA, f"{HEAD} {BODY}\n{LAUNCH}", RefusalKind.SYNTAX, "not declared `__global__`"),
+        (CPP, "a\0b", RefusalKind.SYNTAX, "null byte"),
+        (CPP, "x" * 40_000, RefusalKind.TOO_LONG, "40000 characters"),
+    ],
+)
+def test_refusals(scaffold: KernelScaffold, completion: str, kind: RefusalKind, reason: str) -> None:
+    found = refusal(scaffold.parse(SWISH, completion))
+    assert found.kind is kind and reason in found.reason
+
+
+@given(
+    st.text(max_size=200)
+    | st.lists(st.sampled_from([HEAD, BODY, LAUNCH, "```", "\n", "#", '"', "{", "/*", "*/"])).map("".join)
+)
+def test_no_text_makes_it_raise(text: str) -> None:
+    for scaffold in (CPP, CUDA):
+        assert isinstance(scaffold.parse(SWISH, text), Candidate | Refusal)
+
+
+@pytest.mark.parametrize("scaffold", [CPP, CUDA])
+def test_prompts_state_operation_signature_and_sizes(scaffold: KernelScaffold) -> None:
+    prompt = scaffold.prompt(get_task(45), [get_task(25), get_task(84)])
+    roles = [message.role for message in prompt.messages]
+    assert roles == [Role.SYSTEM, *[Role.USER, Role.ASSISTANT] * 3] and prompt.stop == ("```",)
+    question = prompt.messages[-2].content
+    for words in (
+        "nn.AvgPool2d",
+        "kernel(const float* x, float* out)",
+        "out_n = 67712",
+        "x_3 = 512",
+        "stride = 11",
+        "NaN",
+    ):
+        assert words in question
+    for example, id in ((prompt.messages[2], 25), (prompt.messages[4], 84)):
+        written = scaffold.parse(get_task(id), example.content.split("\n", 1)[1].removesuffix("```"))
+        assert (
+            candidate(written).fingerprint
+            == candidate(scaffold.parse(get_task(id), example_text(id, scaffold.language) or "")).fingerprint
+        )
+
+
+@pytest.mark.parametrize(("id", "words"), [(12, "evaluation task"), (31, "no example kernel")])
+def test_examples_are_training_tasks_with_a_kernel(id: int, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        CPP.prompt(SWISH, [get_task(id)])

@@ -1,0 +1,222 @@
+"""A/A calibration: identical code against itself. How often does each protocol call it faster?
+
+    python -m vegtts_core.evaluator.calibration [--device cpu|cuda] [--tasks l1_seed42_eval] [--repeats 50]
+
+The reference of each task is its own candidate (scaffold ``forward``), ``--repeats`` times under each protocol, in a
+new process each time unless ``--per-process`` says otherwise. Its true speedup is 1. Writes ``calibration.parquet`` (one
+row per measurement) and ``manifest.json`` into ``--out``, anew after every task, and prints the table. Needs a quiet
+machine: on the defaults, about an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vegtts_core.errors import UserError
+from vegtts_core.evaluator.choice import evaluator_for
+from vegtts_core.evaluator.forward import ForwardEvaluator
+from vegtts_core.evaluator.settings import EvaluatorSettings
+from vegtts_core.evaluator.types import Decision, Measurement, ProtocolName
+from vegtts_core.project import find_project_root
+from vegtts_core.runs import machine
+from vegtts_core.runs.files import sha256_of, write_atomically, write_json
+from vegtts_core.scaffolds import ForwardScaffold, Refusal
+from vegtts_core.scaffolds.types import Candidate
+from vegtts_core.tasks import Task, load_tasks
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Share:
+    """How often identical code was called faster under a protocol, with the bounds of the 95% interval (Wilson)."""
+
+    protocol: ProtocolName
+    measurements: int
+    faster: int
+    slower: int
+    same: int
+    undecided: int
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float:
+        """Of all measurements, those called faster."""
+        return self.faster / self.measurements if self.measurements else math.nan
+
+
+def itself(task: Task) -> Candidate:
+    """The task's reference as a candidate. Raises UserError if the scaffold refuses it."""
+    candidate = ForwardScaffold().parse(task, task.forward_body)
+    if isinstance(candidate, Refusal):
+        raise UserError(f"The reference of {task.key} is no candidate ({candidate.reason}): leave this task out.")
+    return candidate
+
+
+def measure(
+    evaluator: ForwardEvaluator,
+    tasks: Iterable[Task],
+    repeats: int,
+    per_process: int,
+    done: Callable[[list[Row]], None],
+) -> list[Row]:
+    """A row per measurement, ``repeats`` per task and protocol; ``done`` gets all rows so far after every task."""
+    rows: list[Row] = []
+    for task in tasks:
+        candidate = itself(task)
+        taken = dict.fromkeys(evaluator.settings.protocols, 0)
+        while min(taken.values()) < repeats:
+            for protocol in sorted(taken):
+                count = min(per_process, repeats - taken[protocol])
+                measured = evaluator.repeat(candidate, protocol, count) if count > 0 else []
+                rows += [row_of(task, protocol, taken[protocol] + n, m) for n, m in enumerate(measured)]
+                taken[protocol] += count
+        done(rows)
+    return rows
+
+
+def row_of(task: Task, protocol: ProtocolName, repeat: int, measured: Measurement) -> Row:
+    """One measurement as a row; times in seconds, medians over its calls."""
+    clocks = [state.sm_mhz for state in measured.device_states]
+    return {
+        "task": task.key,
+        "size": task.size.value,
+        "protocol": protocol.value,
+        "repeat": repeat,
+        "correct": measured.correct,
+        "reason": measured.reason,
+        "speedup": measured.speedup,
+        "speedup_low": measured.speedup_low,
+        "speedup_high": measured.speedup_high,
+        "decision": measured.decision.value if measured.decision else None,
+        "pairs": len(measured.candidate_seconds),
+        "discarded_pairs": measured.discarded_pairs,
+        "reference_seconds": _median(measured.reference_seconds),
+        "candidate_seconds": _median(measured.candidate_seconds),
+        "sm_mhz_low": min(clocks, default=None),
+        "sm_mhz_high": max(clocks, default=None),
+    }
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2] if ordered else math.nan
+
+
+def shares(rows: Sequence[Row]) -> list[Share]:
+    """The table: one line per protocol. Measurements that failed count, as not faster."""
+    found = []
+    for protocol in ProtocolName:
+        decisions = [row["decision"] for row in rows if row["protocol"] == protocol.value]
+        count = {decision: decisions.count(decision.value) for decision in Decision}
+        low, high = wilson(count[Decision.FASTER], len(decisions))
+        if decisions:
+            found.append(
+                Share(
+                    protocol,
+                    len(decisions),
+                    count[Decision.FASTER],
+                    count[Decision.SLOWER],
+                    count[Decision.SAME],
+                    count[Decision.UNDECIDED],
+                    low,
+                    high,
+                )
+            )
+    return found
+
+
+def wilson(hits: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's 95% interval of a share; (0, 1) without trials."""
+    if not trials:
+        return 0.0, 1.0
+    share, square = hits / trials, z * z / trials
+    middle = (share + square / 2) / (1 + square)
+    spread = z * math.sqrt(share * (1 - share) / trials + square / (4 * trials)) / (1 + square)
+    return max(0.0, middle - spread), min(1.0, middle + spread)
+
+
+def write(folder: Path, rows: Sequence[Row], facts: dict[str, Any]) -> None:
+    """``calibration.parquet`` and ``manifest.json``, each in one step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pylist(list(rows))
+    path = folder / "calibration.parquet"
+    write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    table_of = [vars(share) | {"share": share.share} for share in shares(rows)]
+    files = {path.name: {"rows": len(rows), "sha256": sha256_of(path)}}
+    write_json(folder / "manifest.json", {"kind": "calibration", **facts, "shares": table_of, "files": files})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, write, print: 0, or 2 after a user's mistake."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vegtts_core.evaluator.calibration",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--tasks", default="l1_seed42_eval", help="a name of tasks, or one key")
+    parser.add_argument("--size", default="cpu", help="cpu (default) or kernelbench")
+    parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--per-process", type=int, default=1, help="measurements that one process takes")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="start no task after so long")
+    parser.add_argument("--out", type=Path, help="folder (default: data/calibration/DEVICE)")
+    chosen = parser.parse_args(arguments)
+    try:
+        return _run(chosen)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    tasks = load_tasks(chosen.tasks, chosen.size)
+    settings = EvaluatorSettings()
+    root = find_project_root()
+    folder = chosen.out or root / "data" / "calibration" / chosen.device
+    start = time.monotonic()
+    facts = {
+        "parameters": {
+            "device": chosen.device,
+            "tasks": [task.key for task in tasks],
+            "size": chosen.size,
+            "repeats": chosen.repeats,
+            "per_process": chosen.per_process,
+            "settings": settings.model_dump(mode="json"),
+        },
+        "machine": machine.device(chosen.device),
+        "versions": machine.versions(),
+        **machine.git_commit(root),
+    }
+
+    def done(rows: list[Row]) -> None:
+        write(folder, rows, facts | {"seconds": round(time.monotonic() - start, 1)})
+        for share in shares(rows):
+            print(f"{rows[-1]['task']:12} {share.protocol:10} {share.faster}/{share.measurements} faster", flush=True)
+
+    in_time = (task for task in tasks if time.monotonic() - start < chosen.seconds)
+    with evaluator_for("forward", chosen.device, tasks, settings) as evaluator:
+        rows = measure(evaluator, in_time, chosen.repeats, chosen.per_process, done)
+    print(f"{'protocol':10} {'n':>6} {'faster':>7} {'share':>7}  95% interval     slower  same  undecided")
+    for s in shares(rows):
+        interval = f"{s.low:.4f} to {s.high:.4f}"
+        print(
+            f"{s.protocol:10} {s.measurements:6} {s.faster:7} {s.share:7.4f}  {interval} {s.slower:6} {s.same:5} "
+            f"{s.undecided:9}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""The evaluator of candidates on a GPU: CUDA kernels (scaffolds ``kernel`` and ``template``) and ``forward`` bodies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+
+import torch
+
+from vegtts_core.errors import UserError
+from vegtts_core.evaluator.compiling import sealed_file
+from vegtts_core.evaluator.cuda.ceilings import gpu_ceilings
+from vegtts_core.evaluator.cuda.compilations import Compilations
+from vegtts_core.evaluator.cuda.launching import Launchers
+from vegtts_core.evaluator.cuda.session import CudaSession, too_large
+from vegtts_core.evaluator.cuda.watch import device_handle
+from vegtts_core.evaluator.forward import ForwardEvaluator
+from vegtts_core.evaluator.session import TaskSession
+from vegtts_core.evaluator.settings import EvaluatorSettings
+from vegtts_core.evaluator.timing_lock import TimingLock
+from vegtts_core.evaluator.types import Verdict
+from vegtts_core.kernels import nvrtc
+from vegtts_core.kernels.ceilings import Ceilings
+from vegtts_core.kernels.types import Language
+from vegtts_core.scaffolds.types import Candidate
+from vegtts_core.tasks import Task
+
+_NOTHING = 'extern "C" __global__ void kernel(float* out) {}\n'
+_NOT_HERE = {
+    Language.CPP: "It is written in C++ and this evaluator measures on a GPU: give it to one for the CPU.",
+    Language.PYTHON: "Scaffold module is evaluated on the CPU only: use forward, template or kernel on a GPU.",
+}
+
+
+class CudaEvaluator(ForwardEvaluator):
+    """As `ForwardEvaluator`, on one CUDA device. Needs PyCUDA (``make gpu``) for kernels, torch with CUDA for all."""
+
+    def __init__(self, tasks: Iterable[Task], settings: EvaluatorSettings | None = None, device: str = "cuda") -> None:
+        """``device`` is ``cuda`` or ``cuda:0``. Raises UserError if there is no such device."""
+        if device not in ("cuda", "cuda:0"):
+            raise UserError(f"The GPU evaluator measures on 'cuda' (the first device), not on {device!r}.")
+        if not torch.cuda.is_available():
+            raise UserError("There is no CUDA device here, or torch has no CUDA: use device='cpu'.")
+        super().__init__(tasks, settings)
+        self.device = "cuda"
+        self._launchers = Launchers(0)
+        self._compilations: Compilations | None = None
+        self._nothing = -1
+
+    def __enter__(self) -> CudaEvaluator:
+        self._launchers.start()
+        super().__enter__()
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        properties = torch.cuda.get_device_properties(0)
+        self._architecture = f"sm_{properties.major}{properties.minor}"
+        self._compilations = Compilations(self._warm, self.settings, self._architecture)
+        self._nothing = sealed_file(nvrtc.compile_cubin(_NOTHING, nvrtc.options(self._architecture)))
+        self._nvml = device_handle(str(properties.uuid))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._compilations is not None:
+            self._compilations.close()
+        super().__exit__(kind, error, trace)
+        self._launchers.close()
+        if self._nothing >= 0:
+            os.close(self._nothing)
+            self._nothing = -1
+
+    def _evaluate(self, task: Task, candidate: Candidate, lock: TimingLock) -> Verdict:
+        try:
+            return super()._evaluate(task, candidate, lock)
+        except torch.OutOfMemoryError as error:
+            raise too_large(task, error) from None
+
+    def _new_session(self, task: Task) -> TaskSession:
+        assert self._compilations is not None
+        return CudaSession(
+            task, self.settings, self._warm, self._launchers, self._compilations, self._nothing, 0, self._nvml
+        )
+
+    def _refusal(self, candidate: Candidate) -> str:
+        if candidate.language is Language.PYTHON and candidate.scaffold != "module":
+            return ""
+        return _NOT_HERE.get(candidate.language, "")
+
+    def _prepare(self, ahead: Sequence[Candidate]) -> None:
+        if self._compilations is not None:
+            self._compilations.announce(ahead)
+
+    def _ceilings(self, anew: bool) -> Ceilings:
+        assert self._lock is not None
+        with self._lock.measuring():
+            return gpu_ceilings(anew)

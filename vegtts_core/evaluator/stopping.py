@@ -1,0 +1,51 @@
+"""Whether a process has really stopped, and whether it computed on the way there: looked up from outside.
+
+A signal to stop takes effect when the process is next scheduled, which can take milliseconds on a busy machine. Its
+threads may use that time. What they use shows on the process's own clock, however long the stop took.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+_STOPPED = b"TtZX"
+_CPUCLOCK_SCHED = 2  # include/linux/posix-timers.h
+
+
+def process_id(pidfd: int) -> int:
+    """The id, in this process's own view, of the process behind a pidfd; -1 once it is gone."""
+    lines = Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pid:")), -1)
+
+
+def processor_seconds(process: int) -> float:
+    """Processor time that all threads of a process have used so far; 0 once it is gone."""
+    try:
+        return time.clock_gettime((~process << 3) | _CPUCLOCK_SCHED)
+    except OSError:
+        return 0.0
+
+
+def await_stopped(process: int, seconds: float) -> bool:
+    """Wait until every thread of a process has stopped or ended. Returns whether that was so within ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not _is_stopped(process):
+        if time.monotonic() > deadline:
+            return False
+    return True
+
+
+def _is_stopped(process: int) -> bool:
+    try:
+        threads = os.listdir(f"/proc/{process}/task")
+        return all(_state(process, thread) in _STOPPED for thread in threads)
+    except (FileNotFoundError, ProcessLookupError):
+        return True  # gone meanwhile
+
+
+def _state(process: int, thread: str) -> bytes:
+    with open(f"/proc/{process}/task/{thread}/stat", "rb") as file:
+        text = file.read()
+    return text[text.rindex(b")") + 2 :][:1]

@@ -1,0 +1,14 @@
+void kernel(const float* x, float* out) {
+#pragma omp parallel for schedule(static)
+    for (int row = 0; row < x_0; row++) {
+        const float* in = x + row * x_1;
+        float* to = out + row * x_1;
+        float largest = -INFINITY, sum = 0.0f;
+#pragma omp simd reduction(max : largest)
+        for (int i = 0; i < x_1; i++) largest = in[i] > largest ? in[i] : largest;
+#pragma omp simd reduction(+ : sum)
+        for (int i = 0; i < x_1; i++) sum += expf(in[i] - largest);
+        const float shift = logf(sum);
+        for (int i = 0; i < x_1; i++) to[i] = in[i] - largest - shift;
+    }
+}
