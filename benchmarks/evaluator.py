@@ -1,14 +1,15 @@
 """Candidates per second over a mixed set: honest, wrong, broken, crashing and hanging, with the time of each stage.
 
-The set is made for the tasks given (the 20 evaluation tasks of seed 42) and each scaffold: per task an honest candidate,
-a wrong one, one that does not compile or build and one that crashes; and ``--hanging`` endless loops in all (kernels
-only: ``forward`` allows no loops). A hanging one costs ``--call-seconds``. Both protocols run, unless ``--protocol``.
+The set is made for the tasks given (the 20 evaluation tasks of seed 42) and each scaffold: per task an honest
+candidate, a wrong one, one that does not compile or build and one that crashes; and ``--hanging`` endless loops in all
+(kernels only: ``forward`` allows no loops). A hanging one costs ``--call-seconds``. Both protocols run, unless
+``--protocol`` names one.
 
     python benchmarks/evaluator.py [--device cpu|cuda] [--scaffold kernel ...] [--kernelbench CHECKOUT] [--json]
 
 With ``--kernelbench`` the same candidates of scaffold ``forward`` also go through KernelBench's own
-``eval_kernel_against_ref`` with its full protocol (5 correctness and 50 timing trials; CUDA only), and ``ratio`` is ours
-over its candidates per second. Without a peer ``ratio`` is null.
+``eval_kernel_against_ref`` with its full protocol (5 correctness and 50 timing trials; CUDA only), and ``ratio`` is
+ours over its candidates per second. Without a peer ``ratio`` is null.
 """
 
 from __future__ import annotations

@@ -24,10 +24,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from vegtts_core.evaluator.cuda import CudaEvaluator
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator import EvaluatorSettings, ProtocolName
+from vegtts_core.evaluator.cuda import CudaEvaluator
 from vegtts_core.scaffolds import ForwardScaffold, Refusal
 from vegtts_core.tasks import Task, exec_module, get_task
 

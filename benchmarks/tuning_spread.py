@@ -57,6 +57,7 @@ def fillings(task: Task, language: Language, count: int) -> list[Candidate]:
 def right(task: Task, output: torch.Tensor, expected: torch.Tensor, x: Any) -> bool:
     if task.contract.answer is not AnswerKind.VALUES:
         dim = task.contract.dim
+        assert dim is not None  # an index is one along a dimension
         return bool(torch.equal(*(x.gather(dim, index.unsqueeze(dim)) for index in (output, expected))))
     return bool(((output - expected).abs() <= TOLERANCE * expected.abs().max()).all())
 

@@ -13,7 +13,7 @@ import pandas as pd
 from vegtts_core.runs import load_run
 from vegtts_core.runs.schema import MEASURED
 
-KILLS = 4
+KILLS = 3
 
 
 def start(yaml: Path, folder: Path) -> subprocess.Popen[bytes]:

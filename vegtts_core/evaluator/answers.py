@@ -146,7 +146,8 @@ def make_draw(
         return Draw(name, inputs, weights, own, (torch.ones(1, 1), None), base=base, changed=changed, moved=moved)
     exact = run_reference(task, module, inputs, settings.threads, double=True)
     expected = exact.to(own.dtype)
-    free = torch.where(exact.isfinite(), ~(expected.isfinite() & own.isfinite()), ~_same(expected, own))
+    free = _free(exact, expected, own)
+    del exact  # on a GPU, gigabytes
     scale = _scale(task, inputs, expected)
     draw = Draw(name, inputs, weights, expected, scale, free if bool(free.any()) else None, base=base, changed=changed)
     epsilon = torch.finfo(own.dtype).eps
@@ -154,6 +155,16 @@ def make_draw(
     if base is not None:
         draw.moved = scaled_error(task, draw, base.expected) > 2 * sound.error_floor * epsilon
     return draw
+
+
+def _free(exact: torch.Tensor, expected: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """Where any answer is accepted: where the output's precision cannot hold what is finite, or float32 strays."""
+    free = torch.empty(exact.shape, dtype=torch.bool, device=exact.device)
+    step = _CHUNK[exact.device.type]
+    parts = (tensor.reshape(-1).split(step) for tensor in (free, exact, expected, own))
+    for target, e, r, y in zip(*parts, strict=True):
+        torch.where(e.isfinite(), ~(r.isfinite() & y.isfinite()), ~_same(r, y), out=target)
+    return free
 
 
 def scaled_error(task: Task, draw: Draw, output: torch.Tensor) -> float:
@@ -222,16 +233,24 @@ def _scale(task: Task, inputs: Inputs, expected: torch.Tensor) -> tuple[torch.Te
     by_row = not is_map and not is_normalised_image and expected.dim() > 0 and expected.shape[-1] >= _SHORTEST_ROW
     columns = expected.shape[-1] if by_row else max(expected.numel(), 1)
     table = expected.reshape(-1, columns)
-    sizes = torch.linalg.vector_norm(table, dim=1, keepdim=True, dtype=torch.float64)
+    sizes = _norms(table)
     if not bool(sizes.isfinite().all()):
-        finite = torch.where(table.isfinite(), table, 0.0)
-        sizes = torch.linalg.vector_norm(finite, dim=1, keepdim=True, dtype=torch.float64)
+        sizes = _norms(torch.where(table.isfinite(), table, 0.0))
     sizes = (sizes / columns**0.5).clamp_max_(torch.finfo(expected.dtype).max)
     if is_map:
         for x in inputs:
             if isinstance(x, torch.Tensor) and x.shape == expected.shape and x.dtype == expected.dtype:
                 return sizes, x
     return sizes, None
+
+
+def _norms(table: torch.Tensor) -> torch.Tensor:
+    """Norms of a table's rows as a float64 column; in pieces, since the sum in float64 may copy what it sums."""
+    step = max(1, _CHUNK[table.device.type] // len(table)) if len(table) == 1 else table.shape[1]
+    columns = [
+        torch.linalg.vector_norm(piece, dim=1, keepdim=True, dtype=torch.float64) for piece in table.split(step, dim=1)
+    ]
+    return columns[0] if len(columns) == 1 else torch.linalg.vector_norm(torch.cat(columns, 1), dim=1, keepdim=True)
 
 
 def _indices_right(task: Task, inputs: Inputs, output: torch.Tensor) -> bool:

@@ -3,9 +3,9 @@
     python -m vegtts_core.evaluator.calibration [--device cpu|cuda] [--tasks l1_seed42_eval] [--repeats 50]
 
 The reference of each task is its own candidate (scaffold ``forward``), ``--repeats`` times under each protocol, in a
-new process each time unless ``--per-process`` says otherwise. Its true speedup is 1. Writes ``calibration.parquet`` (one
-row per measurement) and ``manifest.json`` into ``--out``, anew after every task, and prints the table. Needs a quiet
-machine: on the defaults, about an hour on two cores.
+new process each time unless ``--per-process`` says otherwise. Its true speedup is 1. Writes ``calibration.parquet``
+(one row per measurement) and ``manifest.json`` into ``--out``, anew after every task, and prints the table. Needs a
+quiet machine: on the defaults, about an hour on two cores.
 """
 
 from __future__ import annotations
@@ -102,6 +102,7 @@ def row_of(task: Task, protocol: ProtocolName, repeat: int, measured: Measuremen
         "decision": measured.decision.value if measured.decision else None,
         "pairs": len(measured.candidate_seconds),
         "discarded_pairs": measured.discarded_pairs,
+        "process_pairs": measured.process_pairs,
         "reference_seconds": _median(measured.reference_seconds),
         "candidate_seconds": _median(measured.candidate_seconds),
         "sm_mhz_low": min(clocks, default=None),

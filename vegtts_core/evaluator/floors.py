@@ -96,8 +96,11 @@ class Floors:
         self._ceilings: Ceilings | None = None
         self._floors: dict[str, Floor] = {}
 
-    def judge(self, task: Task, outcome: Outcome) -> Outcome:
-        """The outcome with the share of the floor that it reached; a failure if it is faster than possible."""
+    def judge(self, task: Task, outcome: Outcome, reject: bool = True) -> Outcome:
+        """The outcome with the share of the floor that it reached; a failure if it is faster than possible.
+
+        Without ``reject`` it stays what it is: the published rules believe any time.
+        """
         measurement = outcome.measurement
         if not measurement.correct or not measurement.candidate_seconds:
             return outcome
@@ -106,11 +109,11 @@ class Floors:
             self._floor(task)
         except UserError:  # nothing to measure them with: then nothing is said of floors
             return outcome
-        if seconds < _MARGIN * self._floor(task).bound:
+        if reject and seconds < _MARGIN * self._floor(task).bound:
             self._ceilings = self._measure(True)
             self._floors.clear()
         floor = self._floor(task)
-        if seconds < _MARGIN * floor.bound:
+        if reject and seconds < _MARGIN * floor.bound:
             return failed(
                 Stage.TIMING,
                 ErrorKind.IMPOSSIBLE,

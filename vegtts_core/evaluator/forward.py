@@ -224,7 +224,8 @@ class ForwardEvaluator:
         run = SoundProtocol if protocol is ProtocolName.SOUND else PublishedProtocol
         for attempt in range(2):
             try:
-                return self._floors.judge(session.task, run(session, candidate, lock, stages).run())
+                outcome = run(session, candidate, lock, stages).run()
+                return self._floors.judge(session.task, outcome, reject=protocol is ProtocolName.SOUND)
             except ReferenceLost:
                 time.sleep(0.1 * attempt)
         return failed(Stage.TIMING, ErrorKind.CRASH, "Twice, the reference's process ended while this one ran.", 1)

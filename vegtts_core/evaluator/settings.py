@@ -65,6 +65,8 @@ class SoundSettings(_Settings):
     """Cap on timing, including new inputs and checks between calls; six pairs are taken in any case."""
     minimum_effect: float = Field(default=0.02, ge=0)
     """A candidate is faster only if the lower bound of its speedup exceeds 1 plus this."""
+    confirmations: int = Field(default=1, ge=0)
+    """Further pairs of new processes that must also say *faster* before it is said."""
     pool_mib: int = Field(default=512, ge=0)
     """Memory for inputs of timed calls that a task's candidates share; beyond it they are drawn for each candidate."""
 

@@ -9,6 +9,10 @@ before the result is written down the inputs are overwritten; every output is he
 same pair (bit by bit first; where bits differ, within twice the budget, on a secret random sample if it is large). At
 random places, pairs on inputs from beyond the benchmark's are taken in the same way, checked in full and not counted:
 who is right while checked and careless while timed does not know when it is checked.
+
+An interval from one pair of processes does not hold what differs from process to process (where memory came to lie,
+which core a thread got). So *faster* is said only if that many further pairs of new processes say so too; the
+interval then spans those of all pairs. One that disagrees leaves *undecided*.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ from vegtts_core.evaluator.session import TaskSession
 from vegtts_core.evaluator.shared_memory import Arena, identical
 from vegtts_core.evaluator.timing_lock import TimingLock
 from vegtts_core.evaluator.timing_statistics import Interval, charged, decide, estimate
-from vegtts_core.evaluator.types import ErrorKind, Measurement, Stage
+from vegtts_core.evaluator.types import Decision, ErrorKind, Measurement, Stage
 from vegtts_core.scaffolds.types import Candidate
 
 #: Fewer pairs than this bound nothing.
@@ -76,7 +80,16 @@ class SoundProtocol:
                 self._check(process)
             for _ in range(count):
                 with self._stages.enter(Stage.TIMING):
-                    measurement = replace(self._time(process), max_error=self._worst)
+                    measurement = self._time(process)
+                    for _ in range(self._settings.confirmations):
+                        if measurement.decision is not Decision.FASTER:
+                            break
+                        process.close()
+                        self._session.drop_reference()
+                        process = self._session.start(self._candidate, writable_inputs=False)
+                        process.await_ready()
+                        measurement = self._spanning(measurement, self._time(process))
+                measurement = replace(measurement, max_error=self._worst)
                 outcomes.append(Outcome(measurement, Stage.REWARD, None, "", self._calls))
             return outcomes
         except CandidateFailure as failure:
@@ -239,6 +252,29 @@ class SoundProtocol:
             candidate_seconds=candidate_seconds,
             discarded_pairs=pairs - len(candidate_calls),
             device_states=watch.states,
+        )
+
+    def _spanning(self, before: Measurement, after: Measurement) -> Measurement:
+        """Two measurements of one candidate in different processes as one; its interval spans both."""
+        theirs, ours = (
+            before.reference_seconds + after.reference_seconds,
+            before.candidate_seconds + after.candidate_seconds,
+        )
+        center = estimate([math.log(r / c) for r, c in zip(theirs, ours, strict=True)]).center
+        low, high = min(before.speedup_low, after.speedup_low), max(before.speedup_high, after.speedup_high)
+        interval = Interval(center, math.log(low), math.log(high))
+        return replace(
+            after,
+            speedup=math.exp(center),
+            speedup_low=low,
+            speedup_high=high,
+            decision=decide(interval, self._settings.minimum_effect),
+            reward=math.exp(center),
+            reference_seconds=theirs,
+            candidate_seconds=ours,
+            discarded_pairs=before.discarded_pairs + after.discarded_pairs,
+            device_states=before.device_states + after.device_states,
+            process_pairs=before.process_pairs + after.process_pairs,
         )
 
     def _pair(self, process: Runner, reference: Runner, number: int, budget: float) -> tuple[Call, Call]:

@@ -126,6 +126,8 @@ class Measurement:
     """Pairs of calls that were not counted because the device changed its clock or was throttled meanwhile."""
     device_states: tuple[DeviceState, ...] = ()
     """How the device was after each counted pair; on a GPU only."""
+    process_pairs: int = 1
+    """Under ``sound``: pairs of new processes in which it was timed; more than one once a pair said *faster*."""
 
 
 @dataclass(frozen=True)

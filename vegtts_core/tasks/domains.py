@@ -89,8 +89,9 @@ def finite_floats(limit: float = 1e30) -> Domain:
         x = t.div_((1.0 - t.abs()).clamp_(min=2.0**-24))
         flat = x.view(-1)
         count = min(max(flat.numel() // 16, 1), 4096)
-        positions = torch.randint(0, flat.numel(), (count,), generator=generator)
-        choices = torch.randint(0, len(special), (count,), generator=generator)
+        # Each position once: which of two writes to one place comes last is chance where threads share the work.
+        positions = torch.randint(0, flat.numel(), (count,), generator=generator).unique()
+        choices = torch.randint(0, len(special), positions.shape, generator=generator)
         flat[positions] = torch.tensor(special)[choices]
         return x.clamp_(-limit, limit)
 

@@ -126,7 +126,8 @@ class Launcher:
         self._process.kill()
         with contextlib.suppress(OSError):
             self._control.close()
-        self._process.communicate()
+        if self._process.stderr is not None and not self._process.stderr.closed:
+            self._process.communicate()
 
 
 def _failure(text: str, lost: bool) -> CandidateFailure:
