@@ -121,9 +121,8 @@ def _outcomes(candidates: list[tuple[str, Candidate]], verdicts: list[Any], kind
 def peer(options: argparse.Namespace, tasks: list[Task]) -> dict[str, Any]:
     """KernelBench's own evaluation of the candidates of scaffold ``forward``, one after another."""
     sys.path.insert(0, f"{options.kernelbench}/src")
-    sys.path.insert(0, options.kernelbench)
     try:
-        evaluate: Callable[..., Any] = importlib.import_module("src.eval").eval_kernel_against_ref
+        evaluate: Callable[..., Any] = importlib.import_module("kernelbench.eval").eval_kernel_against_ref
     except (ImportError, AttributeError) as error:
         sys.exit(f"--kernelbench {options.kernelbench} is no KernelBench checkout that can be imported: {error}.")
     sources = {task.key: task.source for task in tasks}

@@ -27,6 +27,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 import torch
 from torch import nn
@@ -95,11 +96,12 @@ def run_reference(task: Task, module: nn.Module, inputs: Inputs, count: int, dou
     module = copy.deepcopy(module)
     if double:
         module = module.double()
+        inputs = [x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs]
     else:
         inputs = [x.clone() if isinstance(x, torch.Tensor) else x for x in inputs]
     try:
         with threads(count):
-            output = _in_slices(task, module, inputs) if double else module(*inputs)
+            output = module(*inputs)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
@@ -110,22 +112,34 @@ def run_reference(task: Task, module: nn.Module, inputs: Inputs, count: int, dou
     return output.detach().contiguous()
 
 
-def _in_slices(task: Task, module: nn.Module, inputs: Inputs) -> torch.Tensor:
-    """The module's output in float64; large elementwise tasks slice by slice, since float64 copies take memory."""
+def _truth(task: Task, module: nn.Module, inputs: Inputs, own: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
+    """The float64 output rounded to the dtype of ``own``, and where any answer is accepted (bool).
 
-    def run(some: Inputs) -> torch.Tensor:
-        return module(*[x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in some])
+    That is where the output's precision cannot hold what is finite, or the reference's own run strays. Large
+    elementwise tasks go slice by slice, since float64 copies take memory.
+    """
+    expected = torch.empty_like(own)
+    free = torch.empty(own.shape, dtype=torch.bool, device=own.device)
+    for part in _parts(task, inputs):
+        some = [x[part] if isinstance(x, torch.Tensor) else x for x in inputs]
+        exact = run_reference(task, module, some, count, double=True)
+        expected[part] = exact
+        step = _CHUNK[own.device.type]
+        tensors = (tensor.reshape(-1).split(step) for tensor in (free[part], exact, expected[part], own[part]))
+        for target, e, r, y in zip(*tensors, strict=True):
+            torch.where(e.isfinite(), ~(r.isfinite() & y.isfinite()), ~_same(r, y), out=target)
+        del exact
+    return expected, free
 
+
+def _parts(task: Task, inputs: Inputs) -> list[Any]:
+    """What to compute at a time: all (``...``), or slices of the first dimension."""
     shapes = [x.shape for x in inputs if isinstance(x, torch.Tensor)]
     largest = max(shapes, key=math.prod, default=torch.Size())
     if task.family is not Family.MAP or math.prod(largest) <= _SLICE or shapes.count(largest) != len(shapes):
-        return run(inputs)
+        return [...]
     step = max(1, _SLICE // math.prod(largest[1:]))
-    output = torch.empty(largest, dtype=torch.float64, device=next(x.device for x in inputs if torch.is_tensor(x)))
-    for start in range(0, largest[0], step):
-        part = slice(start, start + step)
-        output[part] = run([x[part] if isinstance(x, torch.Tensor) else x for x in inputs])
-    return output
+    return [slice(start, start + step) for start in range(0, largest[0], step)]
 
 
 def make_draw(
@@ -144,10 +158,7 @@ def make_draw(
     if task.contract.answer is not AnswerKind.VALUES or not own.is_floating_point():
         moved = base is not None and not torch.equal(own, base.expected)
         return Draw(name, inputs, weights, own, (torch.ones(1, 1), None), base=base, changed=changed, moved=moved)
-    exact = run_reference(task, module, inputs, settings.threads, double=True)
-    expected = exact.to(own.dtype)
-    free = _free(exact, expected, own)
-    del exact  # on a GPU, gigabytes
+    expected, free = _truth(task, module, inputs, own, settings.threads)
     scale = _scale(task, inputs, expected)
     draw = Draw(name, inputs, weights, expected, scale, free if bool(free.any()) else None, base=base, changed=changed)
     epsilon = torch.finfo(own.dtype).eps
@@ -155,16 +166,6 @@ def make_draw(
     if base is not None:
         draw.moved = scaled_error(task, draw, base.expected) > 2 * sound.error_floor * epsilon
     return draw
-
-
-def _free(exact: torch.Tensor, expected: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    """Where any answer is accepted: where the output's precision cannot hold what is finite, or float32 strays."""
-    free = torch.empty(exact.shape, dtype=torch.bool, device=exact.device)
-    step = _CHUNK[exact.device.type]
-    parts = (tensor.reshape(-1).split(step) for tensor in (free, exact, expected, own))
-    for target, e, r, y in zip(*parts, strict=True):
-        torch.where(e.isfinite(), ~(r.isfinite() & y.isfinite()), ~_same(r, y), out=target)
-    return free
 
 
 def scaled_error(task: Task, draw: Draw, output: torch.Tensor) -> float:

@@ -33,6 +33,10 @@ class Shelf:
         self._capacity = capacity
         self._made: OrderedDict[int, Draw] = OrderedDict()
 
+    def clear(self) -> None:
+        """Let go of all of them."""
+        self._made.clear()
+
     def get(self, key: int, make: Callable[[], Draw], size: int) -> Draw:
         """The draw of this key, made if it is not here. ``size``: its bytes, 0 if they are not known yet."""
         if key in self._made:

@@ -36,6 +36,8 @@ from vegtts_core.tasks import Task, build_reference, draw_inputs, draw_mixed, ex
 
 #: Share of the device's memory for draws that need not be made again.
 _SHELF = 0.15
+#: A draw of more than this share of the device's memory is not kept at all.
+_LARGE = 0.04
 #: Address space of a process with a CUDA context: the driver reserves far more than it uses.
 _ADDRESS_SPACE = 1 << 46
 
@@ -59,8 +61,8 @@ class CudaSession(TaskSession):
         self._launchers, self._compilations, self.nothing = launchers, compilations, nothing
         self._device, self._nvml = f"cuda:{device}", nvml
         self._number = device
-        total = torch.cuda.get_device_properties(device).total_memory
-        self._shelf = Shelf(int(_SHELF * total))
+        self._total = torch.cuda.get_device_properties(device).total_memory
+        self._shelf = Shelf(int(_SHELF * self._total))
         self._init_arguments = tuple(exec_module(task.source)["get_init_inputs"]())
         try:
             self._lay_out(task)
@@ -78,7 +80,7 @@ class CudaSession(TaskSession):
         reference = self._module(PUBLISHED_SEED)
         self._training = reference.training
         self.published_weights = weights_of(reference)
-        self.published_draws = self._draw_published(reference)
+        self.published_draws: OnDemand[tuple[Inputs, torch.Tensor]] = self._draw_published(reference)
         inputs, expected = self.published_draws[0]
         self._numbers = frozenset(place for place, x in enumerate(inputs) if not isinstance(x, torch.Tensor))
         layout = [(x.shape, x.dtype) for x in as_tensors(inputs)]
@@ -153,6 +155,7 @@ class CudaSession(TaskSession):
     def start(self, candidate: Candidate, writable_inputs: bool) -> Runner:
         """What runs this candidate. A kernel is compiled here. Raises `CandidateFailure` if it cannot be."""
         self._with_events = candidate.language is Language.CUDA
+        self._make_room()
         self.weights.write(list(self.published_weights.values()))
         if not self._with_events:
             return self._started(candidate.source, "ModelNew", writable_inputs, self.output)
@@ -163,6 +166,14 @@ class CudaSession(TaskSession):
             self._cubin = (candidate.fingerprint, sealed_file(self._compilations.cubin(candidate)))
         launcher = self._launchers.current()
         return KernelRunner(self, launcher, self._cubin[1], candidate.launch, writable_inputs)
+
+    def _make_room(self) -> None:
+        """Where one draw is a large part of the device's memory, keep none from one protocol to the next."""
+        if self.inputs.size + self.output.size > _LARGE * self._total:
+            self.published_draws.forget()
+            self._shelf.clear()
+            self._timing_inputs.clear()
+            torch.cuda.empty_cache()
 
     def _drop_library(self) -> None:
         if self._cubin is not None:
