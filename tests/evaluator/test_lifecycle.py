@@ -14,6 +14,7 @@ from making import QUICK, reference, with_forward
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator import EvaluatorSettings, ForwardEvaluator, ProtocolName, Verdict
+from vegtts_core.scaffolds.types import Candidate
 from vegtts_core.tasks import Task
 
 SOUND_ONLY = QUICK.model_copy(update={"protocols": frozenset({ProtocolName.SOUND})})
@@ -137,3 +138,21 @@ def test_one_protocol_alone(tasks: dict[str, Task]) -> None:
         good, bad = evaluator.evaluate([reference(task), with_forward(task, "return x")])
     assert good.sound is None and good.error is None and good.published is not None and good.published.correct
     assert bad.sound is None and bad.error is not None and "correctness trial 1" in bad.reason
+
+
+def test_a_reference_outlives_the_limit_of_candidates(tasks: dict[str, Task]) -> None:
+    task = tasks["1"]
+    limits = SOUND_ONLY.limits.model_copy(update={"candidate_seconds": 4.0})
+    with ForwardEvaluator([task], SOUND_ONLY.model_copy(update={"limits": limits})) as evaluator:
+        candidate = reference(task)
+        first = _reference_of(evaluator, candidate)
+        time.sleep(4.5)
+        assert _reference_of(evaluator, candidate) == first
+
+
+def _reference_of(evaluator: ForwardEvaluator, candidate: Candidate) -> int:
+    """The one process that is left once a candidate was measured, beside the warm one's own."""
+    (measured,) = evaluator.repeat(candidate, ProtocolName.SOUND, 1)
+    assert measured.correct
+    time.sleep(0.3)
+    return max(_children())

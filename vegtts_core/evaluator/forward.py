@@ -133,7 +133,14 @@ class ForwardEvaluator:
         session.published_reference_seconds = ()
         run = SoundProtocol if protocol is ProtocolName.SOUND else PublishedProtocol
         with lock.running(), threads(1):
-            return [outcome.measurement for outcome in run(session, candidate, lock, Stages()).repeat(count)]
+            try:
+                outcomes = run(session, candidate, lock, Stages()).repeat(count)
+            except ReferenceLost:  # not the candidate's doing: all of it once more, with a new one
+                try:
+                    outcomes = run(session, candidate, lock, Stages()).repeat(count)
+                except ReferenceLost as lost:
+                    raise UserError(f"Twice, the reference of {candidate.task_key} was lost: {lost}") from None
+        return [outcome.measurement for outcome in outcomes]
 
     def empty_round_trip(self) -> float:
         """Seconds that the evaluator's channel adds to every timed call, of candidate and reference alike (median)."""

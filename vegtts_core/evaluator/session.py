@@ -217,9 +217,9 @@ class TaskSession:
         """The reference's own process, started when first asked for and again if it was lost."""
         if self._reference is None:
             self._reference = self._start(self.task.source, "Model", False, self.reference_output)
-            self._reference.live_without_limit()
             try:
                 self._reference.await_ready()
+                self._reference.live_without_limit()
             except CandidateFailure as failure:
                 self.drop_reference()
                 raise UserError(f"The reference of {self.task.key} does not run: {failure.reason}") from None

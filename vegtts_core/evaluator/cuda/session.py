@@ -189,9 +189,9 @@ class CudaSession(TaskSession):
             else:
                 runner = self._started(self.task.source, "Model", False, self.reference_output)
                 self._references[False] = runner
-                runner.live_without_limit()
                 try:
                     runner.await_ready()
+                    runner.live_without_limit()
                 except CandidateFailure as failure:
                     self.drop_reference()
                     raise UserError(f"The reference of {self.task.key} does not run: {failure.reason}") from None
@@ -232,6 +232,12 @@ class CudaSession(TaskSession):
         self.drop_reference()
         self._drop_library()
         self._launchers.unmap()
+        # Draws hold the session and the session holds them: drop the tensors without waiting for the collector.
+        self.published_draws.forget()
+        self._shelf.clear()
+        self._timing_inputs.clear()
+        self._loaded = ()
+        del self._flush
         for arena in (self.inputs, self.weights, self.output, self.reference_output):
             arena.close()
 
