@@ -28,8 +28,9 @@ from typing import Any
 import torch
 
 from vegtts_core.errors import UserError
-from vegtts_core.evaluator import EvaluatorSettings, Limits, ProtocolName, Stage
+from vegtts_core.evaluator import EvaluatorSettings, Limits, ProtocolName, Stage, Verdict
 from vegtts_core.evaluator.choice import evaluator_for, scaffold_for
+from vegtts_core.evaluator.forward import ForwardEvaluator
 from vegtts_core.kernels.signature import KernelSignature
 from vegtts_core.kernels.templates.honest import honest_filling
 from vegtts_core.scaffolds.types import Candidate
@@ -94,7 +95,7 @@ def ours(options: argparse.Namespace, scaffold: str, tasks: list[Task]) -> dict[
         warm = [candidate for kind, candidate in candidates if kind == "honest"][:1]
         evaluator.evaluate(warm, fresh=True)  # processes started, ceilings measured: what is paid once
         start = time.perf_counter()
-        verdicts = evaluator.evaluate([candidate for _, candidate in candidates])
+        candidates, verdicts, left_out = _by_task(evaluator, candidates)
         seconds = time.perf_counter() - start
     by_kind: dict[str, list[float]] = {}
     for (kind, _), verdict in zip(candidates, verdicts, strict=True):
@@ -102,6 +103,7 @@ def ours(options: argparse.Namespace, scaffold: str, tasks: list[Task]) -> dict[
     return {
         "scaffold": scaffold,
         "candidates": len(candidates),
+        "left_out": left_out,
         "seconds": seconds,
         "candidates_per_second": len(candidates) / seconds,
         "seconds_by_kind": {kind: statistics.mean(values) for kind, values in by_kind.items()},
@@ -113,7 +115,23 @@ def ours(options: argparse.Namespace, scaffold: str, tasks: list[Task]) -> dict[
     }
 
 
-def _outcomes(candidates: list[tuple[str, Candidate]], verdicts: list[Any], kind: str) -> dict[str, int]:
+def _by_task(
+    evaluator: ForwardEvaluator, candidates: list[tuple[str, Candidate]]
+) -> tuple[list[tuple[str, Candidate]], list[Verdict], dict[str, str]]:
+    """What was evaluated, the verdicts, and why tasks are left out (too large for the device)."""
+    evaluated, verdicts, left_out = [], [], {}
+    for key in dict.fromkeys(candidate.task_key for _, candidate in candidates):
+        mine = [pair for pair in candidates if pair[1].task_key == key]
+        try:
+            verdicts += evaluator.evaluate([candidate for _, candidate in mine])
+        except UserError as error:
+            left_out[key] = str(error)
+        else:
+            evaluated += mine
+    return evaluated, verdicts, left_out
+
+
+def _outcomes(candidates: list[tuple[str, Candidate]], verdicts: list[Verdict], kind: str) -> dict[str, int]:
     pairs = zip(candidates, verdicts, strict=True)
     return dict(Counter(str(v.error.value if v.error else "passed") for (k, _), v in pairs if k == kind))
 
@@ -186,6 +204,8 @@ def main() -> None:
     print(f"{device}, size {options.size}, protocols: {options.protocol}, call limit {options.call_seconds:g} s")
     for each in found:
         print(f"{each['scaffold']}: {each['candidates']} candidates, {each['candidates_per_second']:.2f} per second")
+        for key, reason in each["left_out"].items():
+            print(f"  {key} left out: {reason}")
         for kind, seconds in each["seconds_by_kind"].items():
             slowest = each["slowest_by_kind"][kind]
             said = ", ".join(f"{n} {name}" for name, n in each["outcomes"][kind].items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from vegtts_core.tasks import (
     exec_module,
     get_task,
     load_tasks,
+    wide_modes,
 )
 from vegtts_core.tasks import domains as d
 
@@ -220,3 +222,13 @@ def test_mixed_draws_are_the_benchmark_s_but_for_a_few_rows(key: str) -> None:
         for one, two in zip(mixed, draw_mixed(task, 7), strict=True)
         if isinstance(one, torch.Tensor)
     )
+
+
+@pytest.mark.parametrize("key", ["51", "14", "13", "1"])
+def test_modes_go_through_every_way_of_sampling_the_domain(key: str) -> None:
+    task = get_task(key)
+    draws = [draw_inputs(task, 3, wide=True, mode=mode) for mode in range(wide_modes(task) + 1)]
+    first = [inputs[0] for inputs in draws if isinstance(inputs[0], torch.Tensor)]
+    assert torch.equal(first[0], first[-1])
+    assert all(not torch.equal(one, two) for one, two in itertools.pairwise(first))
+    assert sum(bool((x <= 0).all()) for x in first[:-1]) == 1

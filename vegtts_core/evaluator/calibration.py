@@ -70,19 +70,32 @@ def measure(
     repeats: int,
     per_process: int,
     done: Callable[[list[Row]], None],
+    left_out: Callable[[Task, UserError], None],
 ) -> list[Row]:
-    """A row per measurement, ``repeats`` per task and protocol; ``done`` gets all rows so far after every task."""
+    """A row per measurement, ``repeats`` per task and protocol; ``done`` gets all rows so far after every task.
+
+    ``left_out`` hears of tasks that cannot be measured here (too large for the device): they have no rows.
+    """
     rows: list[Row] = []
     for task in tasks:
-        candidate = itself(task)
-        taken = dict.fromkeys(evaluator.settings.protocols, 0)
-        while min(taken.values()) < repeats:
-            for protocol in sorted(taken):
-                count = min(per_process, repeats - taken[protocol])
-                measured = evaluator.repeat(candidate, protocol, count) if count > 0 else []
-                rows += [row_of(task, protocol, taken[protocol] + n, m) for n, m in enumerate(measured)]
-                taken[protocol] += count
-        done(rows)
+        try:
+            rows += _of_task(evaluator, task, repeats, per_process)
+        except UserError as error:
+            left_out(task, error)
+        else:
+            done(rows)
+    return rows
+
+
+def _of_task(evaluator: ForwardEvaluator, task: Task, repeats: int, per_process: int) -> list[Row]:
+    candidate, rows = itself(task), []
+    taken = dict.fromkeys(evaluator.settings.protocols, 0)
+    while min(taken.values()) < repeats:
+        for protocol in sorted(taken):
+            count = min(per_process, repeats - taken[protocol])
+            measured = evaluator.repeat(candidate, protocol, count) if count > 0 else []
+            rows += [row_of(task, protocol, taken[protocol] + n, m) for n, m in enumerate(measured)]
+            taken[protocol] += count
     return rows
 
 
@@ -187,7 +200,7 @@ def _run(chosen: argparse.Namespace) -> int:
     root = find_project_root()
     folder = chosen.out or root / "data" / "calibration" / chosen.device
     start = time.monotonic()
-    facts = {
+    facts: dict[str, Any] = {
         "parameters": {
             "device": chosen.device,
             "tasks": [task.key for task in tasks],
@@ -206,9 +219,15 @@ def _run(chosen: argparse.Namespace) -> int:
         for share in shares(rows):
             print(f"{rows[-1]['task']:12} {share.protocol:10} {share.faster}/{share.measurements} faster", flush=True)
 
+    def left_out(task: Task, error: UserError) -> None:
+        facts.setdefault("left_out", {})[task.key] = str(error)
+        print(f"{task.key:12} left out: {error}", flush=True)
+
     in_time = (task for task in tasks if time.monotonic() - start < chosen.seconds)
     with evaluator_for("forward", chosen.device, tasks, settings) as evaluator:
-        rows = measure(evaluator, in_time, chosen.repeats, chosen.per_process, done)
+        rows = measure(evaluator, in_time, chosen.repeats, chosen.per_process, done, left_out)
+    if not rows:
+        raise UserError("Not one task could be measured: the lines above say why.")
     print(f"{'protocol':10} {'n':>6} {'faster':>7} {'share':>7}  95% interval     slower  same  undecided")
     for s in shares(rows):
         interval = f"{s.low:.4f} to {s.high:.4f}"

@@ -25,10 +25,12 @@ from vegtts_core.evaluator.shared_memory import Arena
 from vegtts_core.evaluator.types import ErrorKind
 from vegtts_core.kernels.types import Language
 from vegtts_core.scaffolds.types import Candidate
-from vegtts_core.tasks import Task, build_reference, draw_inputs, draw_mixed, exec_module
+from vegtts_core.tasks import Task, build_reference, draw_inputs, draw_mixed, exec_module, wide_modes
 
 #: KernelBench's seed; the published protocol draws from it, the sound one never does.
 PUBLISHED_SEED = 42
+#: Bytes of inputs up to which every way of sampling the domain has a draw of its own.
+_SMALL = 16 << 20
 _CPU_SECONDS_FACTOR = 4  # the rlimit on processor time, a backstop, as a multiple of wall-clock limit times threads
 
 
@@ -77,8 +79,8 @@ class TaskSession:
     def _module(self, seed: int, wide: bool = False) -> torch.nn.Module:
         return build_reference(self.task, seed, wide)
 
-    def _inputs(self, seed: int, wide: bool = False) -> list[torch.Tensor | float]:
-        return draw_inputs(self.task, seed, wide)
+    def _inputs(self, seed: int, wide: bool = False, mode: int | None = None) -> list[torch.Tensor | float]:
+        return draw_inputs(self.task, seed, wide, mode=mode)
 
     def _mixed_inputs(self, seed: int) -> list[torch.Tensor | float]:
         return draw_mixed(self.task, seed)
@@ -98,25 +100,33 @@ class TaskSession:
         inputs = self._inputs(seed)
         return inputs, run_reference(self.task, reference, inputs, self.settings.threads)
 
-    def _drawn(self, name: str, wide: bool) -> Draw:
+    def _drawn(self, name: str, wide: bool, mode: int | None = None) -> Draw:
         """A draw with weights and inputs from two new seeds."""
         weights, inputs = _secret_seed(), _secret_seed()
-        return self._kept(
-            lambda: make_draw(self.task, name, self._module(weights, wide), self._inputs(inputs, wide), self.settings)
-        )
+
+        def make() -> Draw:
+            module = self._module(weights, wide)
+            return make_draw(self.task, name, module, self._inputs(inputs, wide, mode), self.settings)
+
+        return self._kept(make)
 
     @cached_property
     def draws(self) -> list[Draw]:
         """The sound protocol's draws, in the order in which candidates see them.
 
-        Benchmark draws; for each argument that matters, the first of them with that argument replaced; wide draws.
+        Benchmark draws; for each argument that matters, the first of them with that argument replaced; wide draws, each
+        sampled in another way, and as many as there are ways where inputs are small (large ones have enough rows for
+        the mixed draw among the timed calls to go through all of them).
         """
         sound = self.settings.sound
         draws = [self._drawn(f"benchmark inputs, draw {n + 1}", wide=False) for n in range(sound.benchmark_draws)]
         base = draws[0]
         draws += [self._changed(base, name) for name in self.task.contract.sensitive_to]
-        wide = [self._drawn(f"inputs from the whole domain, draw {n + 1}", wide=True) for n in range(sound.wide_draws)]
-        return draws + wide
+        modes = wide_modes(self.task)
+        count = max(sound.wide_draws, modes) if sound.wide_draws and self.inputs.size <= _SMALL else sound.wide_draws
+        first = secrets.randbelow(modes)
+        wide = (self._drawn(f"inputs from the whole domain, draw {n + 1}", True, first + n) for n in range(count))
+        return [*draws, *wide]
 
     def _changed(self, base: Draw, name: str) -> Draw:
         names = [spec.name for spec in self.task.inputs]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vegtts_core.tasks.draw import build_reference, draw_inputs, draw_mixed
+from vegtts_core.tasks.draw import build_reference, draw_inputs, draw_mixed, wide_modes
 from vegtts_core.tasks.load import get_task, load_tasks, named_selections
 from vegtts_core.tasks.source import exec_module
 from vegtts_core.tasks.types import AnswerKind, Domain, Family, InputContract, InputSpec, Size, Task
@@ -22,4 +22,5 @@ __all__ = [
     "get_task",
     "load_tasks",
     "named_selections",
+    "wide_modes",
 ]

@@ -127,26 +127,32 @@ def _scaled_unit(shape: _Shape, generator: torch.Generator) -> torch.Tensor:
 SCALED_UNIT_INTERVAL = Domain("scaled_unit_interval", "U[0, 1) times one factor from U[0, 1)", _scaled_unit)
 
 
+def _made_from(base: Domain, name: str, description: str, shaped: Callable[[torch.Tensor], torch.Tensor]) -> Domain:
+    """``base`` with every tensor changed so that its rows depend on each other; its modes are changed likewise."""
+
+    def changed(mode: _Mode) -> _Mode:
+        return lambda shape, generator: shaped(mode(shape, generator))
+
+    modes = tuple(changed(mode) for mode in base.modes)
+    return Domain(name, description, changed(base.sample), rows_tied=True, modes=modes)
+
+
 def triangular(base: Domain, upper: bool) -> Domain:
     """``base`` with the entries below (``upper``) or above the diagonal set to 0."""
 
-    def sample(shape: _Shape, generator: torch.Generator) -> torch.Tensor:
-        x = base.sample(shape, generator)
+    def shaped(x: torch.Tensor) -> torch.Tensor:
         return x.triu_() if upper else x.tril_()
 
     side = "upper" if upper else "lower"
     description = f"{side}-triangular matrices of {base.description}"
-    return Domain(f"{side}_triangular_{base.name}", description, sample, rows_tied=True)
+    return _made_from(base, f"{side}_triangular_{base.name}", description, shaped)
 
 
 def symmetric(base: Domain) -> Domain:
     """Matrices equal to their transpose: the mean of a draw from ``base`` and its transpose."""
 
-    def sample(shape: _Shape, generator: torch.Generator) -> torch.Tensor:
-        x = base.sample(shape, generator)
-        return (x + x.T) / 2
-
-    return Domain(f"symmetric_{base.name}", f"symmetric matrices of {base.description}", sample, rows_tied=True)
+    description = f"symmetric matrices of {base.description}"
+    return _made_from(base, f"symmetric_{base.name}", description, lambda x: (x + x.T) / 2)
 
 
 def logits(spread: float = 50.0, offset: float = 1000.0) -> Domain:

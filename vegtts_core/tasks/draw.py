@@ -34,7 +34,9 @@ class ModuleInputs:
         return torch.as_tensor(self.draw_all(generator.initial_seed())[self._index])
 
 
-def draw_inputs(task: Task, seed: int, wide: bool, device: str = "cpu") -> list[torch.Tensor | float]:
+def draw_inputs(
+    task: Task, seed: int, wide: bool, device: str = "cpu", mode: int | None = None
+) -> list[torch.Tensor | float]:
     """The arguments of ``forward``: tensors on ``device`` in the task's dtypes, plain floats for numbers.
 
     ``wide=False`` draws what the benchmark draws: exactly what the module's ``get_inputs`` returns after
@@ -46,7 +48,7 @@ def draw_inputs(task: Task, seed: int, wide: bool, device: str = "cpu") -> list[
         if first is not None and isinstance(first.sample, ModuleInputs):
             return first.sample.draw_all(seed)
         generator = torch.Generator(device).manual_seed(seed)
-        return [_draw(spec, generator, wide) for spec in task.inputs]
+        return [_draw(spec, generator, wide, mode) for spec in task.inputs]
 
 
 def draw_mixed(task: Task, seed: int, device: str = "cpu") -> list[torch.Tensor | float]:
@@ -90,7 +92,12 @@ def _source_of(spec: InputSpec, wide: bool) -> Domain | None:
     return spec.domain if wide else spec.benchmark
 
 
-def _draw(spec: InputSpec, generator: torch.Generator, wide: bool) -> torch.Tensor | float:
+def wide_modes(task: Task) -> int:
+    """How many ways there are to sample the richest of the domains of the task's inputs."""
+    return max((len(spec.domain.modes) for spec in task.inputs if spec.domain and spec.shape), default=0) or 1
+
+
+def _draw(spec: InputSpec, generator: torch.Generator, wide: bool, mode: int | None) -> torch.Tensor | float:
     source = _source_of(spec, wide)
     if source is None:
         assert spec.value is not None
@@ -98,6 +105,8 @@ def _draw(spec: InputSpec, generator: torch.Generator, wide: bool) -> torch.Tens
     if spec.shape is None:
         # The benchmark's value is a Python number: a trip through float32 would change it.
         return float(source.sample((), generator)) if wide or spec.value is None else spec.value
+    if mode is not None and source.modes:
+        return source.modes[mode % len(source.modes)](spec.shape, generator)
     return source.sample(spec.shape, generator)
 
 

@@ -73,6 +73,12 @@ class CudaEvaluator(ForwardEvaluator):
     def _evaluate(self, task: Task, candidate: Candidate, lock: TimingLock) -> Verdict:
         try:
             return super()._evaluate(task, candidate, lock)
+        except torch.OutOfMemoryError:
+            pass  # what processes and draws keep for the next candidate may be what is missing
+        if isinstance(self._session, CudaSession):
+            self._session.make_room()
+        try:
+            return super()._evaluate(task, candidate, lock)
         except torch.OutOfMemoryError as error:
             raise too_large(task, error) from None
 

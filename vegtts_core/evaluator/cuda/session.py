@@ -6,6 +6,7 @@ TF32 is switched off for the reference as for the answers (KernelBench leaves it
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from typing import Any
@@ -98,8 +99,8 @@ class CudaSession(TaskSession):
     def _module(self, seed: int, wide: bool = False) -> torch.nn.Module:
         return build_reference(self.task, seed, wide).to(self._device)
 
-    def _inputs(self, seed: int, wide: bool = False) -> list[torch.Tensor | float]:
-        return draw_inputs(self.task, seed, wide, self._device)
+    def _inputs(self, seed: int, wide: bool = False, mode: int | None = None) -> list[torch.Tensor | float]:
+        return draw_inputs(self.task, seed, wide, self._device, mode)
 
     def _mixed_inputs(self, seed: int) -> list[torch.Tensor | float]:
         return draw_mixed(self.task, seed, self._device)
@@ -240,6 +241,17 @@ class CudaSession(TaskSession):
         del self._flush
         for arena in (self.inputs, self.weights, self.output, self.reference_output):
             arena.close()
+        gc.collect()
+        torch.cuda.empty_cache()
+
+    def make_room(self) -> None:
+        """Give back what can be made again: the references' memory, draws, inputs of timed calls."""
+        self.drop_reference()
+        self.published_draws.forget()
+        self._shelf.clear()
+        self._timing_inputs.clear()
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def too_large(task: Task, error: Exception) -> UserError:
