@@ -95,7 +95,7 @@ def ours(options: argparse.Namespace, scaffold: str, tasks: list[Task]) -> dict[
         warm = [candidate for kind, candidate in candidates if kind == "honest"][:1]
         evaluator.evaluate(warm, fresh=True)  # processes started, ceilings measured: what is paid once
         start = time.perf_counter()
-        candidates, verdicts, left_out = _by_task(evaluator, candidates)
+        candidates, verdicts, left_out = _by_task(evaluator, candidates, start + options.seconds)
         seconds = time.perf_counter() - start
     by_kind: dict[str, list[float]] = {}
     for (kind, _), verdict in zip(candidates, verdicts, strict=True):
@@ -116,11 +116,14 @@ def ours(options: argparse.Namespace, scaffold: str, tasks: list[Task]) -> dict[
 
 
 def _by_task(
-    evaluator: ForwardEvaluator, candidates: list[tuple[str, Candidate]]
+    evaluator: ForwardEvaluator, candidates: list[tuple[str, Candidate]], end: float
 ) -> tuple[list[tuple[str, Candidate]], list[Verdict], dict[str, str]]:
-    """What was evaluated, the verdicts, and why tasks are left out (too large for the device)."""
+    """What was evaluated, the verdicts, and why tasks are left out (too large for the device, or out of time)."""
     evaluated, verdicts, left_out = [], [], {}
     for key in dict.fromkeys(candidate.task_key for _, candidate in candidates):
+        if time.perf_counter() > end:
+            left_out[key] = "The time that --seconds allows was over."
+            continue
         mine = [pair for pair in candidates if pair[1].task_key == key]
         try:
             verdicts += evaluator.evaluate([candidate for _, candidate in mine])
@@ -179,6 +182,7 @@ def main() -> None:
     parser.add_argument("--size", default="cpu")
     parser.add_argument("--hanging", type=int, default=2, help="endless loops in the set of scaffold kernel")
     parser.add_argument("--call-seconds", type=float, default=1.0, help="limit of one call")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="start no more tasks after so long")
     parser.add_argument("--protocol", default="both", choices=("both", "sound", "published"))
     parser.add_argument("--kernelbench", help="a checkout of KernelBench to compare with (CUDA only)")
     parser.add_argument("--peer-seconds", type=float, default=600.0, help="start no more of the peer's after so long")

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import statistics
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.choice import evaluator_for, scaffold_for
+from vegtts_core.evaluator.description import described, measured_by
 from vegtts_core.evaluator.sandbox import Layer
 from vegtts_core.evaluator.settings import EvaluatorSettings, SandboxSettings
-from vegtts_core.evaluator.types import Measurement, ProtocolName, Stage, Verdict
+from vegtts_core.evaluator.types import Measurement, ProtocolName
 from vegtts_core.scaffolds import Refusal
-from vegtts_core.tasks import Size, Task, load_tasks
+from vegtts_core.tasks import Size, load_tasks
 
 #: Longest file that is read, in bytes: more than any scaffold takes.
 _LONGEST = 1 << 20
@@ -71,19 +70,11 @@ def _evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
     candidate = scaffold.parse(task, text)
     if isinstance(candidate, Refusal):
         measurement = Measurement(correct=False, reason=candidate.reason)
-        return _object(task, chosen, protocol, Stage.SCAFFOLD, f"refused_{candidate.kind}", measurement, {})
+        return described(task, chosen.scaffold, chosen.device, protocol, measurement, candidate)
     settings = EvaluatorSettings(protocols=frozenset({protocol}), sandbox=SandboxSettings(without=without))
     with evaluator_for(chosen.scaffold, chosen.device, [task], settings) as evaluator:
         (verdict,) = evaluator.evaluate([candidate])
-    measurement = _measurement(verdict, protocol)
-    seconds = {stage.value: spent for stage, spent in verdict.seconds.items()}
-    return _object(task, chosen, protocol, verdict.stage, verdict.error, measurement, seconds, verdict.reason)
-
-
-def _measurement(verdict: Verdict, protocol: ProtocolName) -> Measurement:
-    found = verdict.sound if protocol is ProtocolName.SOUND else verdict.published
-    assert found is not None  # it was asked for
-    return found
+    return described(task, chosen.scaffold, chosen.device, protocol, measured_by(verdict, protocol), verdict)
 
 
 def _one_of(kind: Any, name: str, what: str) -> Any:
@@ -107,49 +98,6 @@ def _read(name: str) -> str:
         raise UserError(f"{name} cannot be read ({error.strerror}): name a file with a candidate.") from None
     except UnicodeDecodeError:
         raise UserError(f"{name} is not UTF-8 text: name a file with a candidate's source.") from None
-
-
-def _object(
-    task: Task,
-    chosen: argparse.Namespace,
-    protocol: ProtocolName,
-    stage: Stage,
-    error: str | None,
-    found: Measurement,
-    seconds: dict[str, float],
-    reason: str = "",
-) -> dict[str, Any]:
-    return {
-        "task": task.key,
-        "name": task.name,
-        "size": str(task.size),
-        "scaffold": chosen.scaffold,
-        "device": chosen.device,
-        "protocol": str(protocol),
-        "stage": str(stage),
-        "correct": found.correct,
-        "speedup": _number(found.speedup),
-        "speedup_low": _number(found.speedup_low),
-        "speedup_high": _number(found.speedup_high),
-        "decision": str(found.decision) if found.decision else None,
-        "reward": found.reward,
-        "error": str(error) if error else None,
-        "reason": reason or found.reason,
-        "max_error": _number(found.max_error),
-        "reference_seconds": _median(found.reference_seconds),
-        "candidate_seconds": _median(found.candidate_seconds),
-        "calls": len(found.candidate_seconds),
-        "seconds": {name: round(spent, 4) for name, spent in seconds.items()},
-    }
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return value if math.isfinite(value) else None
-
-
-def _median(seconds: Sequence[float]) -> float | None:
-    return statistics.median(seconds) if seconds else None
 
 
 def _readable(said: dict[str, Any]) -> str:

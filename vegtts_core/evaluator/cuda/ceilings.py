@@ -1,7 +1,7 @@
 """What this GPU can do at most, measured: bandwidth by working set, and the fastest arithmetic that is float32 enough.
 
-Bandwidth is that of copies (bytes read plus bytes written), over and over on the same data: small sets come from the
-second-level cache. Arithmetic is a large matrix product on the tensor cores with TF32 operands: float32 results can be
+Bandwidth is that of copies and sums (bytes read plus bytes written), over and over on the same data: small sets come
+from the second-level cache. Arithmetic is a large matrix product on the tensor cores with TF32 operands: float32 results can be
 put together from such products, so nothing honest is faster per operation.
 """
 
@@ -42,15 +42,18 @@ def _measure() -> Ceilings:
 
 
 def _bandwidth(working_set: int) -> float:
+    """The best of a copy by the copy engine, one by a kernel, and a kernel that only reads; bytes per second."""
     source = torch.rand(working_set // 8, device="cuda")
     target = torch.empty_like(source)
-    passes = max(1, 64 * MIB // working_set)  # one copy of a small set is shorter than its launch
-
-    def copy() -> None:
-        for _ in range(passes):
-            target.copy_(source)
-
-    return passes * working_set / _fastest(copy)
+    both = torch.rand(working_set // 4, device="cuda")
+    total = torch.empty((), device="cuda")
+    passes = max(1, 64 * MIB // working_set)  # one pass over a small set is shorter than its launch
+    ways: tuple[Callable[[], object], ...] = (
+        lambda: target.copy_(source),
+        lambda: torch.add(source, 1.0, out=target),
+        lambda: torch.sum(both, dim=0, out=total),
+    )
+    return passes * working_set / min(_fastest(lambda way=way: [way() for _ in range(passes)]) for way in ways)
 
 
 def _fastest(call: Callable[[], object]) -> float:

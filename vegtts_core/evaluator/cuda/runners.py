@@ -183,6 +183,7 @@ class ModuleRunner:
         if when_done is not None:
             self._session.flush()
         torch.cuda.synchronize()
+        self._session.release()
         return self._process.call(done if when_done is not None else None)
 
     def close(self) -> None:

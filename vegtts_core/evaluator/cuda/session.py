@@ -145,6 +145,11 @@ class CudaSession(TaskSession):
                 found.append([0, slot.offset] if isinstance(value, torch.Tensor) else [float(value)])
         return found
 
+    def release(self) -> None:
+        """Where tensors are large, give the allocator's spare memory back before another process needs it."""
+        if self.inputs.size + self.output.size > _LARGE * self._total:
+            torch.cuda.empty_cache()
+
     def flush(self) -> None:
         """Fill the second-level cache with other data (queued on the current stream)."""
         self._flush.zero_()
