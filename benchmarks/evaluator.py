@@ -15,6 +15,7 @@ ours over its candidates per second. Without a peer ``ratio`` is null.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import resource
@@ -152,14 +153,15 @@ def peer(options: argparse.Namespace, tasks: list[Task]) -> dict[str, Any]:
     for _, candidate in mixed_set(tasks, "forward", options.device, 0):
         start = time.perf_counter()
         try:
-            evaluate(
-                sources[candidate.task_key],
-                candidate.source,
-                num_correct_trials=5,
-                num_perf_trials=50,
-                measure_performance=True,
-                device=torch.device("cuda:0"),
-            )
+            with contextlib.redirect_stdout(sys.stderr):  # it prints; --json prints one object and nothing else
+                evaluate(
+                    sources[candidate.task_key],
+                    candidate.source,
+                    num_correct_trials=5,
+                    num_perf_trials=50,
+                    measure_performance=True,
+                    device=torch.device("cuda:0"),
+                )
         except Exception:  # its own candidates can end it with any exception: that is one of its outcomes
             failures += 1
         seconds.append(time.perf_counter() - start)

@@ -91,14 +91,14 @@ def weights_of(module: nn.Module) -> dict[str, torch.Tensor]:
 def run_reference(task: Task, module: nn.Module, inputs: Inputs, count: int, double: bool = False) -> torch.Tensor:
     """The reference's output in its own dtype, or in float64, computed by ``count`` threads.
 
-    The module's buffers are left as they were. Raises UserError if it does not run or returns no tensor.
+    The module's buffers are left as they were. Raises UserError if it does not run, writes to its inputs (which may
+    be too large to copy first) or returns no tensor.
     """
     module = copy.deepcopy(module)
     if double:
         module = module.double()
         inputs = [x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs]
-    else:
-        inputs = [x.clone() if isinstance(x, torch.Tensor) else x for x in inputs]
+    versions = [x._version if isinstance(x, torch.Tensor) else 0 for x in inputs]
     try:
         with threads(count):
             output = module(*inputs)
@@ -107,9 +107,13 @@ def run_reference(task: Task, module: nn.Module, inputs: Inputs, count: int, dou
     except RuntimeError as error:
         precision = "float64" if double else "its own precision"
         raise UserError(f"The reference of {task.key} does not run in {precision}: {error}.") from error
+    if versions != [x._version if isinstance(x, torch.Tensor) else 0 for x in inputs]:
+        raise UserError(f"The reference of {task.key} writes to its inputs: leave this task out.")
     if not isinstance(output, torch.Tensor):
         raise UserError(f"The reference of {task.key} returns no single tensor: leave this task out.")
-    return output.detach().contiguous()
+    output = output.detach().contiguous()
+    shared = {x.untyped_storage().data_ptr() for x in inputs if isinstance(x, torch.Tensor)}
+    return output.clone() if output.untyped_storage().data_ptr() in shared else output
 
 
 def _truth(task: Task, module: nn.Module, inputs: Inputs, own: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:

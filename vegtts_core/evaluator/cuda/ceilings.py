@@ -1,8 +1,8 @@
 """What this GPU can do at most, measured: bandwidth by working set, and the fastest arithmetic that is float32 enough.
 
 Bandwidth is that of copies and sums (bytes read plus bytes written), over and over on the same data: small sets come
-from the second-level cache. Arithmetic is a large matrix product on the tensor cores with TF32 operands: float32 results can be
-put together from such products, so nothing honest is faster per operation.
+from the second-level cache. Arithmetic is a large matrix product on the tensor cores with TF32 operands: float32
+results can be put together from such products, so nothing honest is faster per operation.
 """
 
 from __future__ import annotations

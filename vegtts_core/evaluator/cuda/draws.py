@@ -42,7 +42,8 @@ class Shelf:
         if key in self._made:
             self._made.move_to_end(key)
             return self._made[key]
-        self._make_room(size)
+        # A new draw's size is not known, and making it takes more than it keeps.
+        self._make_room(size or self._capacity)
         draw = make()
         self._make_room(_size(draw))
         self._made[key] = draw
