@@ -187,7 +187,8 @@ def engine_for(model: PreTrainedModel, path: AttentionPath | None = None) -> Eng
 
     The trial is two short prompts of unequal length, two rows each, two steps. A model that asks its attention for a
     sliding window, soft-capping, sinks or a position bias is found by what it asks for, any other deviation by its
-    log-probabilities (by 1e-3 in float32; by 0.5 in bfloat16, where rounding alone moves them by a tenth).
+    log-probabilities: by 1e-3 in float32; in bfloat16, where rounding alone moves them by 0.08 in the mean and by 0.6 at
+    most (it differs from processor to processor), by 0.2 in the mean or 2 anywhere.
     """
     before = model.config._attn_implementation or "eager"
     if path is AttentionPath.REPEATED_CACHE or not getattr(model, "_supports_attention_backend", False):
@@ -212,8 +213,7 @@ def engine_for(model: PreTrainedModel, path: AttentionPath | None = None) -> Eng
         columns = torch.tensor(endings, device=engine.device).split(1, 1)
         steps = [prefix.logits[prompt_of_row], *(session.step(column)[:, 0] for column in columns)]
         found = _logprobs(torch.stack(steps, 1))
-        atol, rtol = (1e-3, 1e-3) if model.dtype == torch.float32 else (0.5, 0.02)
-        if torch.allclose(found, expected, atol=atol, rtol=rtol):
+        if _agree(found, expected, model.dtype):
             return engine
         reason = "its logits deviate"
     except Exception as error:  # whatever a foreign model makes of an attention it was not written for
@@ -221,6 +221,13 @@ def engine_for(model: PreTrainedModel, path: AttentionPath | None = None) -> Eng
     logger.info("%s gets a repeated cache: %s", type(model).__name__, reason)
     model.set_attn_implementation(before)
     return RepeatedCacheEngine(model)
+
+
+def _agree(found: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> bool:
+    if dtype == torch.float32:
+        return torch.allclose(found, expected, atol=1e-3, rtol=1e-3)
+    deviation = (found - expected).abs()
+    return bool(deviation.mean() < 0.2) and bool(deviation.max() < 2)
 
 
 def _logprobs(logits: torch.Tensor) -> torch.Tensor:
