@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vegtts_core.evaluator.forward import ForwardEvaluator
-from vegtts_core.evaluator.settings import EvaluatorSettings, Limits, PublishedSettings, SoundSettings
+from vegtts_core.evaluator.settings import EvaluatorSettings, Limits, Precision, PublishedSettings, SoundSettings
 from vegtts_core.evaluator.types import Decision, ErrorKind, Evaluator, Measurement, ProtocolName, Stage, Verdict
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "ForwardEvaluator",
     "Limits",
     "Measurement",
+    "Precision",
     "ProtocolName",
     "PublishedSettings",
     "SoundSettings",

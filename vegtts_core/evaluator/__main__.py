@@ -16,7 +16,7 @@ from vegtts_core.errors import UserError
 from vegtts_core.evaluator.choice import evaluator_for, scaffold_for
 from vegtts_core.evaluator.description import described, measured_by
 from vegtts_core.evaluator.sandbox import Layer
-from vegtts_core.evaluator.settings import EvaluatorSettings, SandboxSettings
+from vegtts_core.evaluator.settings import EvaluatorSettings, Precision, SandboxSettings, SoundSettings
 from vegtts_core.evaluator.types import Measurement, ProtocolName
 from vegtts_core.scaffolds import Refusal
 from vegtts_core.tasks import Size, load_tasks
@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", help="cpu or kernelbench (default: cpu on the CPU, kernelbench on a GPU)")
     parser.add_argument("--protocol", default="sound", help="sound (default) or published")
     parser.add_argument(
+        "--precision", default="float32", help="float32 (default), tf32, float16 or bfloat16 is allowed"
+    )
+    parser.add_argument(
         "--without", action="append", default=[], metavar="LAYER", help="run module where this sandbox layer is missing"
     )
     parser.add_argument("--json", action="store_true", help="print one object")
@@ -59,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
     protocol = _one_of(ProtocolName, chosen.protocol, "protocol")
+    precision = _one_of(Precision, chosen.precision, "precision")
     without = frozenset(_one_of(Layer, name, "layer of the sandbox") for name in chosen.without)
     size = chosen.size or (Size.CPU if chosen.device == "cpu" else Size.KERNELBENCH)
     scaffold = scaffold_for(chosen.scaffold, chosen.device)
@@ -71,7 +75,11 @@ def _evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
     if isinstance(candidate, Refusal):
         measurement = Measurement(correct=False, reason=candidate.reason)
         return described(task, chosen.scaffold, chosen.device, protocol, measurement, candidate)
-    settings = EvaluatorSettings(protocols=frozenset({protocol}), sandbox=SandboxSettings(without=without))
+    settings = EvaluatorSettings(
+        protocols=frozenset({protocol}),
+        sandbox=SandboxSettings(without=without),
+        sound=SoundSettings(precision=precision),
+    )
     with evaluator_for(chosen.scaffold, chosen.device, [task], settings) as evaluator:
         (verdict,) = evaluator.evaluate([candidate])
     return described(task, chosen.scaffold, chosen.device, protocol, measured_by(verdict, protocol), verdict)

@@ -5,6 +5,8 @@ The defaults are for tasks of size ``cpu`` on two cores. Unknown names are refus
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from vegtts_core.evaluator.sandbox import Layer
@@ -34,6 +36,20 @@ class Limits(_Settings):
     """Size of the scratch folder of a candidate of scaffold ``module``, and of any file in it."""
 
 
+class Precision(StrEnum):
+    """In what a candidate may compute. Its output has the task's dtype either way."""
+
+    FLOAT32 = "float32"
+    TF32 = "tf32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+    @property
+    def epsilon(self) -> float:
+        """Distance from 1 to the next number; 0 for float32, which allows nothing beyond the task's own dtype."""
+        return {"float32": 0.0, "tf32": 2.0**-10, "float16": 2.0**-10, "bfloat16": 2.0**-7}[self.value]
+
+
 class PublishedSettings(_Settings):
     """The paper's protocol: KernelBench at commit 423217d, fp32. Its full evaluation is 5 and 50 trials."""
 
@@ -48,8 +64,11 @@ class SoundSettings(_Settings):
     """The protocol of this project.
 
     The error budget of a draw is the larger of ``error_factor`` times the float32 reference's own scaled error on that
-    draw and ``error_floor`` times the dtype's epsilon (see `vegtts_core.evaluator.answers`).
+    draw and ``error_floor`` times the dtype's epsilon (see `vegtts_core.evaluator.answers`). A ``precision`` below
+    float32 allows arithmetic in it openly: the budget is then at least ``error_factor`` times its epsilon.
     """
+
+    precision: Precision = Precision.FLOAT32
 
     benchmark_draws: int = Field(default=2, ge=1)
     wide_draws: int = Field(default=2, ge=0)
