@@ -11,7 +11,8 @@ error* is |y - r| / (|r| + s), where s is the size that rounding errors of an ho
 A draw's *budget* is the larger of ``error_factor`` times the scaled error of the reference's own float32 run and
 ``error_floor`` times the dtype's epsilon. Reordered float32 arithmetic stays within it; a detour through float16,
 bfloat16 or TF32 does not, except where its errors average out before they reach the output (rounding the inputs of a
-mean over millions to float16 moves a scalar loss by less than its budget).
+mean over millions to float16 moves a scalar loss by less than its budget). The setting ``precision`` allows such
+detours: the budget is then at least ``error_factor`` times that precision's epsilon.
 
 Where the float64 result is finite but beyond the output dtype, or the float32 reference overflows on the way, any
 answer is accepted; elsewhere NaN and infinities must be the reference's.
@@ -24,7 +25,7 @@ from __future__ import annotations
 import copy
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -44,7 +45,8 @@ _SHORTEST_ROW = 16
 _CHUNK = {"cpu": 1 << 16, "cuda": 1 << 26}
 #: Elements of a timed output that are compared.
 _SAMPLE = {"cpu": 1 << 18, "cuda": 1 << 24}
-#: Elements of an elementwise task that are computed in float64 at a time.
+#: Families whose outputs can be computed in slices of the first dimension, and elements of a slice.
+_INDEPENDENT = (Family.MAP, Family.CONVOLUTION, Family.POOLING)
 _SLICE = 1 << 28
 
 
@@ -78,6 +80,18 @@ class Draw:
     def expecting(self, output: torch.Tensor) -> Draw:
         """The same draw with another answer."""
         return replace(self, expected=output)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What need not be found out again when a draw is made again from the same seeds; ``rows`` may be None."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    rows: torch.Tensor | None
+    has_free: bool
+    budget: float
+    moved: bool
 
 
 def weights_of(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -124,9 +138,7 @@ def _truth(task: Task, module: nn.Module, inputs: Inputs, own: torch.Tensor, cou
     """
     expected = torch.empty_like(own)
     free = torch.empty(own.shape, dtype=torch.bool, device=own.device)
-    for part in _parts(task, inputs):
-        some = [x[part] if isinstance(x, torch.Tensor) else x for x in inputs]
-        exact = run_reference(task, module, some, count, double=True)
+    for part, exact in _exact(task, module, inputs, count):
         expected[part] = exact
         step = _CHUNK[own.device.type]
         tensors = (tensor.reshape(-1).split(step) for tensor in (free[part], exact, expected[part], own[part]))
@@ -136,11 +148,21 @@ def _truth(task: Task, module: nn.Module, inputs: Inputs, own: torch.Tensor, cou
     return expected, free
 
 
+def _exact(task: Task, module: nn.Module, inputs: Inputs, count: int) -> Iterator[tuple[Any, torch.Tensor]]:
+    """(part of the output, its float64 value)"""
+    for part in _parts(task, inputs):
+        some = [x[part] if isinstance(x, torch.Tensor) else x for x in inputs]
+        yield part, run_reference(task, module, some, count, double=True)
+
+
 def _parts(task: Task, inputs: Inputs) -> list[Any]:
-    """What to compute at a time: all (``...``), or slices of the first dimension."""
+    """What to compute at a time: all (``...``), or slices of the first dimension where those do not depend on others.
+
+    Those are elements of elementwise tasks, and images of a batch that is convolved or pooled.
+    """
     shapes = [x.shape for x in inputs if isinstance(x, torch.Tensor)]
     largest = max(shapes, key=math.prod, default=torch.Size())
-    if task.family is not Family.MAP or math.prod(largest) <= _SLICE or shapes.count(largest) != len(shapes):
+    if task.family not in _INDEPENDENT or math.prod(largest) <= _SLICE or shapes.count(largest) != len(shapes):
         return [...]
     step = max(1, _SLICE // math.prod(largest[1:]))
     return [slice(start, start + step) for start in range(0, largest[0], step)]
@@ -154,9 +176,18 @@ def make_draw(
     settings: EvaluatorSettings,
     base: Draw | None = None,
     changed: str = "",
+    known: Known | None = None,
 ) -> Draw:
-    """A draw for the sound protocol: expected output in float64, and its budget."""
+    """A draw for the sound protocol: expected output in float64, and its budget. ``known``: it is made again."""
     sound = settings.sound
+    if known is not None and known.rows is not None and not known.has_free and known.dtype.is_floating_point:
+        device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), None)
+        expected = torch.empty(known.shape, dtype=known.dtype, device=device)
+        for part, exact in _exact(task, module, inputs, settings.threads):
+            expected[part] = exact
+            del exact
+        scale = known.rows, _bounding(task, inputs, expected)
+        return Draw(name, inputs, weights_of(module), expected, scale, None, known.budget, base, changed, known.moved)
     own = run_reference(task, module, inputs, settings.threads)
     weights = weights_of(module)
     if task.contract.answer is not AnswerKind.VALUES or not own.is_floating_point():
@@ -166,7 +197,8 @@ def make_draw(
     scale = _scale(task, inputs, expected)
     draw = Draw(name, inputs, weights, expected, scale, free if bool(free.any()) else None, base=base, changed=changed)
     epsilon = torch.finfo(own.dtype).eps
-    draw.budget = max(sound.error_factor * scaled_error(task, draw, own), sound.error_floor * epsilon)
+    allowed = max(sound.error_floor * epsilon, sound.error_factor * sound.precision.epsilon)
+    draw.budget = max(sound.error_factor * scaled_error(task, draw, own), allowed)
     if base is not None:
         draw.moved = scaled_error(task, draw, base.expected) > 2 * sound.error_floor * epsilon
     return draw
@@ -242,11 +274,16 @@ def _scale(task: Task, inputs: Inputs, expected: torch.Tensor) -> tuple[torch.Te
     if not bool(sizes.isfinite().all()):
         sizes = _norms(torch.where(table.isfinite(), table, 0.0))
     sizes = (sizes / columns**0.5).clamp_max_(torch.finfo(expected.dtype).max)
-    if is_map:
+    return sizes, _bounding(task, inputs, expected)
+
+
+def _bounding(task: Task, inputs: Inputs, expected: torch.Tensor) -> torch.Tensor | None:
+    """The input of an elementwise task whose magnitudes bound the scale."""
+    if task.family is Family.MAP:
         for x in inputs:
             if isinstance(x, torch.Tensor) and x.shape == expected.shape and x.dtype == expected.dtype:
-                return sizes, x
-    return sizes, None
+                return x
+    return None
 
 
 def _norms(table: torch.Tensor) -> torch.Tensor:

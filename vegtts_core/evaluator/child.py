@@ -7,6 +7,7 @@ this process is trusted once a candidate's source has run in it; what it admits 
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import sys
 import traceback
@@ -80,6 +81,23 @@ def run(assignment: Assignment, fds: dict[str, int], box: Sandbox) -> None:
             return
         control.send(Reply.READY.value)
         _serve(assignment, control, module, inputs, weights, output)
+
+
+def wait(fds: dict[str, int], box: Sandbox) -> None:
+    """Start CUDA, which can be done before it is known what for; then `run` the assignment that comes."""
+    import torch.cuda
+
+    torch.cuda.init()
+    torch.zeros(1, device="cuda")
+    control = socket.socket(fileno=fds["control"])
+    control.send(Reply.WAITING.value)
+    message, sent, _, _ = socket.recv_fds(control, 1, 4)
+    if not message:
+        return
+    assignment = pickle.loads(os.pread(sent[0], os.fstat(sent[0]).st_size, 0))
+    os.close(sent[0])
+    control.detach()
+    run(assignment, fds | dict(zip(("inputs", "weights", "output"), sent[1:], strict=True)), box)
 
 
 def _on_device(fd: int, size: int, slots: Sequence[Slot], writable: bool) -> list[torch.Tensor]:

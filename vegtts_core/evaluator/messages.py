@@ -42,6 +42,8 @@ class Reply(Enum):
     DONE = b"D"
     WRITTEN = b"W"
     LOADED = b"L"
+    WAITING = b"H"
+    """CUDA is started; the process waits for its assignment."""
     FAILED = b"F"
     """Followed by an `ErrorKind`, a newline and text."""
 
@@ -114,6 +116,16 @@ class Assignment:
     command: tuple[str, ...] = ()
     device_bytes: tuple[int, int, int] | None = None
     """Set where the arenas lie on the GPU: the sizes of inputs, weights and output."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """In place of an `Assignment`: start CUDA, which takes longer than most candidates, and wait for the assignment.
+
+    It comes over the control socket, with the file descriptors of inputs, weights and output.
+    """
+
+    file_bytes: int
 
 
 def one_line(text: str) -> str:

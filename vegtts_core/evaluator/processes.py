@@ -18,16 +18,26 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vegtts_core.errors import UserError
-from vegtts_core.evaluator.messages import ADMITTED, MESSAGE_LIMIT, Assignment, Command, Program, Reply, one_line
+from vegtts_core.evaluator.messages import (
+    ADMITTED,
+    MESSAGE_LIMIT,
+    Assignment,
+    Command,
+    Program,
+    Reply,
+    Waiting,
+    one_line,
+)
 from vegtts_core.evaluator.runner import Call, SharedMemory
 from vegtts_core.evaluator.sandbox import Layer
 from vegtts_core.evaluator.settings import Limits
 from vegtts_core.evaluator.stopping import await_stopped, process_id, processor_seconds
 from vegtts_core.evaluator.types import ErrorKind
 from vegtts_core.evaluator.warden import ENDED, STOP, STOPPED_MANY, STOPPED_ONE
+from vegtts_core.evaluator.zygote import FORK, FORK_WAITING
 
 #: Idle threads sleep at once instead of spinning on the core that another process is being timed on. And freed memory
 #: stays with the process, as it does on a GPU under PyTorch: fresh pages for every temporary tensor cost a reference up
@@ -85,17 +95,24 @@ class Process:
     """A process that runs one module: a candidate's, or (in exactly the same way) the reference's."""
 
     def __init__(
-        self, control: socket.socket, status: socket.socket, prints: int, limits: Limits, assignment: Assignment
+        self,
+        control: socket.socket,
+        status: socket.socket,
+        prints: int,
+        limits: Limits,
+        any_python: bool,
+        program: Program,
     ) -> None:
         self._control = control
         self._status = status
         self._prints = prints
         self._limits = limits
         self._pidfd = -1
-        self._any_python = assignment.any_python
-        self._program = assignment.program
+        self._any_python = any_python
+        self._program = program
         self._calling = "running its kernel" if self._program is Program.KERNEL else "running forward"
         self._stopped = False
+        self._waits = False
         self._report = b""
         self._deadline = time.monotonic() + limits.candidate_seconds
         self._poll = select.poll()
@@ -112,6 +129,27 @@ class Process:
         if not message or not fds:
             raise _WarmProcessLost
         self._pidfd = fds[0]
+
+    def await_waiting(self) -> None:
+        """Wait until a process without an assignment has started CUDA. Raises `CandidateFailure` if it does not."""
+        if not self._waits:
+            self._expect(Reply.WAITING, "starting CUDA", _START_SECONDS)
+            self._waits = True
+
+    def assign(self, assignment: Assignment, arenas: Sequence[int]) -> None:
+        """Give a waiting process its assignment, with the file descriptors of inputs, weights and output.
+
+        Raises `CandidateFailure` if the process is gone.
+        """
+        self.await_waiting()
+        letter = _letter(assignment)
+        try:
+            socket.send_fds(self._control, [b"a"], [letter, *arenas])
+        except OSError:
+            raise self._death(0.0) from None
+        finally:
+            os.close(letter)
+        self._deadline = time.monotonic() + self._limits.candidate_seconds
 
     def await_ready(self) -> None:
         """Wait until the module is built. Raises `CandidateFailure`."""
@@ -310,6 +348,14 @@ class Process:
         return CandidateFailure(ErrorKind.CRASH, f"Its process left early, with exit code {code}.")
 
 
+def _letter(assignment: Assignment | Waiting) -> int:
+    """The file descriptor of an anonymous file with the pickled assignment."""
+    letter = os.memfd_create("assignment", os.MFD_CLOEXEC)
+    with open(letter, "wb", closefd=False) as file:
+        file.write(pickle.dumps(assignment))
+    return letter
+
+
 class WarmProcess:
     """The process that forks all others. It is started when first needed and again if it is lost."""
 
@@ -368,6 +414,15 @@ class WarmProcess:
     ) -> Process:
         """A new process for ``assignment``; its module is not built yet. ``library``: a kernel's file descriptor."""
         arenas = [arena.fd for arena in (inputs, weights, output)]
+        return self._spawn_twice(assignment, arenas, limits, library)
+
+    def spawn_waiting(self, limits: Limits) -> Process:
+        """A new process that starts CUDA and waits for an assignment of scaffold ``forward``: see `Process.assign`."""
+        return self._spawn_twice(Waiting(limits.printed_bytes), [], limits, None)
+
+    def _spawn_twice(
+        self, assignment: Assignment | Waiting, arenas: list[int], limits: Limits, library: int | None
+    ) -> Process:
         try:
             return self._spawn(assignment, arenas, limits, library)
         except _WarmProcessLost:
@@ -379,21 +434,23 @@ class WarmProcess:
                 "The evaluator's warm process ended twice in a row: check the memory that is left on this machine."
             ) from None
 
-    def _spawn(self, assignment: Assignment, arenas: list[int], limits: Limits, library: int | None) -> Process:
+    def _spawn(
+        self, assignment: Assignment | Waiting, arenas: list[int], limits: Limits, library: int | None
+    ) -> Process:
         if self._requests is None:
             raise _WarmProcessLost
         control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         status, their_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         prints = os.memfd_create("prints", os.MFD_CLOEXEC)
-        letter = os.memfd_create("assignment", os.MFD_CLOEXEC)
-        process = Process(control, status, prints, limits, assignment)
+        letter = _letter(assignment)
+        waits = isinstance(assignment, Waiting)
+        any_python, program = (False, Program.MODULE) if waits else (assignment.any_python, assignment.program)
+        process = Process(control, status, prints, limits, any_python, program)
         try:
-            with their_control, their_status, open(letter, "wb") as file:
-                file.write(pickle.dumps(assignment))
-                file.flush()
+            with their_control, their_status:
                 fds = [letter, *arenas, prints, their_control.fileno(), their_status.fileno()]
                 fds += [] if library is None else [library]
-                socket.send_fds(self._requests, [b"fork"], fds)
+                socket.send_fds(self._requests, [FORK_WAITING if waits else FORK], fds)
             process.await_start()
         except (OSError, _WarmProcessLost):
             process.close()
@@ -401,6 +458,8 @@ class WarmProcess:
         except BaseException:
             process.close()
             raise
+        finally:
+            os.close(letter)
         return process
 
     def close(self) -> None:

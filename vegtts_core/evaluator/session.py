@@ -15,7 +15,7 @@ from functools import cached_property
 import torch
 
 from vegtts_core.errors import UserError
-from vegtts_core.evaluator.answers import Draw, Inputs, make_draw, run_reference, weights_of
+from vegtts_core.evaluator.answers import Draw, Inputs, Known, make_draw, run_reference, weights_of
 from vegtts_core.evaluator.compiling import compile_kernel, sealed_file
 from vegtts_core.evaluator.messages import Assignment, Program
 from vegtts_core.evaluator.processes import CandidateFailure, Process, WarmProcess
@@ -85,8 +85,8 @@ class TaskSession:
     def _mixed_inputs(self, seed: int) -> list[torch.Tensor | float]:
         return draw_mixed(self.task, seed)
 
-    def _kept(self, make: Callable[[], Draw]) -> Draw:
-        return make()
+    def _kept(self, make: Callable[[Known | None], Draw]) -> Draw:
+        return make(None)
 
     def _draw_published(self, reference: torch.nn.Module) -> Sequence[tuple[Inputs, torch.Tensor]]:
         return [self._published_draw(reference, seed) for seed in self._published_seeds()]
@@ -104,9 +104,9 @@ class TaskSession:
         """A draw with weights and inputs from two new seeds."""
         weights, inputs = _secret_seed(), _secret_seed()
 
-        def make() -> Draw:
+        def make(known: Known | None) -> Draw:
             module = self._module(weights, wide)
-            return make_draw(self.task, name, module, self._inputs(inputs, wide, mode), self.settings)
+            return make_draw(self.task, name, module, self._inputs(inputs, wide, mode), self.settings, known=known)
 
         return self._kept(make)
 
@@ -134,7 +134,7 @@ class TaskSession:
             raise UserError(f"The contract of {self.task.key} names {name!r}, which is none of {names}: correct it.")
         weights_seed, inputs_seed = _secret_seed(), _secret_seed()
 
-        def make() -> Draw:
+        def make(known: Known | None) -> Draw:
             module = self._module(weights_seed)
             inputs = list(base.inputs)
             if name != "weights":
@@ -143,7 +143,7 @@ class TaskSession:
                 # A plain number is fixed by the benchmark; only its domain moves it.
                 inputs[place] = self._inputs(inputs_seed, wide=place in self._numbers)[place]
             said = f"benchmark inputs with another `{name}`"
-            return make_draw(self.task, said, module, inputs, self.settings, base, name)
+            return make_draw(self.task, said, module, inputs, self.settings, base, name, known)
 
         return self._kept(make)
 
@@ -162,9 +162,14 @@ class TaskSession:
         module.load_state_dict(self.timing_weights, strict=False)
         wide, mixed = _secret_seed(), _secret_seed()
         names = "inputs from the whole domain", "benchmark inputs with some rows from the whole domain"
+        makers = (lambda: self._inputs(wide, wide=True)), (lambda: self._mixed_inputs(mixed))
         return [
-            self._kept(lambda: make_draw(self.task, names[0], module, self._inputs(wide, wide=True), self.settings)),
-            self._kept(lambda: make_draw(self.task, names[1], module, self._mixed_inputs(mixed), self.settings)),
+            self._kept(
+                lambda known, name=name, inputs=inputs: make_draw(
+                    self.task, name, module, inputs(), self.settings, known=known
+                )
+            )
+            for name, inputs in zip(names, makers, strict=True)
         ]
 
     def timing_inputs(self, number: int) -> Inputs:
@@ -179,6 +184,9 @@ class TaskSession:
         if number == len(self._timing_inputs) and number < room:
             self._timing_inputs.append(inputs)
         return inputs
+
+    def settle(self) -> None:
+        """Wait until nothing that was started or ended for this session disturbs a timing. Call before timing."""
 
     def watch(self) -> Watch:
         """Whoever says, from now on, whether the device is steady."""

@@ -215,6 +215,7 @@ class SoundProtocol:
             with reference_runs(session):
                 session.load_weights(reference, session.timing_weights)
             session.load_weights(process, session.timing_weights)
+            session.settle()
             places = [secrets.randbelow(settings.warmup + settings.min_pairs) for _ in session.hidden_draws]
             for number in range(settings.warmup):
                 self._hidden_pairs(process, reference, number, places)

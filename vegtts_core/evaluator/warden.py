@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from vegtts_core.evaluator import child, jail, sandbox
-from vegtts_core.evaluator.messages import Assignment
+from vegtts_core.evaluator.messages import Assignment, Waiting
 
 #: How the candidate's process ended: exit code, and signal number (0 if none).
 ENDED = struct.Struct("!Bii")
@@ -91,12 +91,15 @@ def _is_alive(pid: str) -> bool:
         return False
 
 
-def _become_candidate(assignment: Assignment, fds: dict[str, int], box: sandbox.Sandbox) -> None:
+def _become_candidate(assignment: Assignment | Waiting, fds: dict[str, int], box: sandbox.Sandbox) -> None:
     os.setsid()
     os.dup2(fds["prints"], 1)
     os.dup2(fds["prints"], 2)
     _keep_only([fd for name, fd in fds.items() if name not in ("status", "assignment", "prints")])
-    child.run(assignment, fds, box)
+    if isinstance(assignment, Waiting):
+        child.wait(fds, box)
+    else:
+        child.run(assignment, fds, box)
 
 
 def _keep_only(kept: list[int]) -> None:

@@ -19,6 +19,19 @@ from vegtts_core.evaluator import jail, sandbox, warden
 
 #: What a request carries, in this order: file descriptors that the new process gets; the last one for kernels only.
 DESCRIPTORS = ("assignment", "inputs", "weights", "output", "prints", "control", "status", "library")
+#: And what one carries for a process that waits for its assignment.
+WAITING_DESCRIPTORS = ("assignment", "prints", "control", "status")
+FORK, FORK_WAITING = b"fork", b"wait"
+
+
+def _get_ahead_of_cuda() -> None:
+    """Do here, once, what torch does in Python whenever a process starts CUDA (it starts nothing of CUDA here)."""
+    queued, register = getattr(torch.cuda, "_queued_calls", []), getattr(torch.cuda, "_register_triton_kernels", None)
+    mine = [call for call in queued if call[0] is register]
+    if torch.version.cuda is not None and register is not None and mine:
+        register()
+        for call in mine:
+            queued.remove(call)
 
 
 def main(parent: int, requests_fd: int) -> None:
@@ -30,6 +43,7 @@ def main(parent: int, requests_fd: int) -> None:
     jail.adopt_orphans()  # wardens are grandchildren; not every machine's first process reaps strangers
     jail.go_first()
     jail.hide_memory()
+    _get_ahead_of_cuda()
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
         raise RuntimeError(f"the warm process has {threads} threads, so that it cannot be forked safely")
@@ -43,7 +57,8 @@ def main(parent: int, requests_fd: int) -> None:
             return
         if os.fork() == 0:
             try:
-                warden.watch(dict(zip(DESCRIPTORS, fds, strict=False)))
+                names = WAITING_DESCRIPTORS if message == FORK_WAITING else DESCRIPTORS
+                warden.watch(dict(zip(names, fds, strict=False)))
             finally:
                 os._exit(1)
         for fd in fds:

@@ -12,9 +12,11 @@ from typing import Any, TypeVar, overload
 
 import torch
 
-from vegtts_core.evaluator.answers import Draw
+from vegtts_core.evaluator.answers import Draw, Known
 
 T = TypeVar("T")
+#: A draw's scale by rows is kept up to this size (bytes), else found again.
+_LARGEST_ROWS = 64 << 20
 
 
 def _size(draw: Draw) -> int:
@@ -57,17 +59,26 @@ class Shelf:
 class DrawnAgain(Draw):
     """A draw whose tensors come from a shelf."""
 
-    def __init__(self, make: Callable[[], Draw], shelf: Shelf) -> None:
+    def __init__(self, make: Callable[[Known | None], Draw], shelf: Shelf) -> None:
         self._make, self._shelf, self._bytes = make, shelf, 0
-        made = shelf.get(id(self), make, 0)
+        made = shelf.get(id(self), lambda: make(None), 0)
         self._bytes = _size(made)
+        rows = made.scale[0]
+        self._known = Known(
+            made.expected.shape,
+            made.expected.dtype,
+            rows if rows.numel() * rows.element_size() <= _LARGEST_ROWS else None,
+            made.free is not None,
+            made.budget,
+            made.moved,
+        )
         for name in ("name", "weights", "budget", "base", "changed", "moved"):
             setattr(self, name, getattr(made, name))
         if made.base is not None:
             made.base = None  # the copy on the shelf need not hold another one
 
     def _now(self) -> Draw:
-        return self._shelf.get(id(self), self._make, self._bytes)
+        return self._shelf.get(id(self), lambda: self._make(self._known), self._bytes)
 
     @property
     def inputs(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterable, Sequence
 from types import TracebackType
@@ -14,6 +15,7 @@ from vegtts_core.evaluator.cuda.ceilings import gpu_ceilings
 from vegtts_core.evaluator.cuda.compilations import Compilations
 from vegtts_core.evaluator.cuda.launching import Launchers
 from vegtts_core.evaluator.cuda.session import CudaSession, too_large
+from vegtts_core.evaluator.cuda.spares import Spares
 from vegtts_core.evaluator.cuda.watch import device_handle
 from vegtts_core.evaluator.forward import ForwardEvaluator
 from vegtts_core.evaluator.session import TaskSession
@@ -46,6 +48,7 @@ class CudaEvaluator(ForwardEvaluator):
         self.device = "cuda"
         self._launchers = Launchers(0)
         self._compilations: Compilations | None = None
+        self._spares = Spares(self._warm, self.settings.limits)
         self._nothing = -1
 
     def __enter__(self) -> CudaEvaluator:
@@ -57,6 +60,9 @@ class CudaEvaluator(ForwardEvaluator):
         self._compilations = Compilations(self._warm, self.settings, self._architecture)
         self._nothing = sealed_file(nvrtc.compile_cubin(_NOTHING, nvrtc.options(self._architecture)))
         self._nvml = device_handle(str(properties.uuid))
+        # What is there now stays: leaving a task collects garbage, and need not look through all of torch for it.
+        gc.collect()
+        gc.freeze()
         return self
 
     def __exit__(
@@ -64,8 +70,11 @@ class CudaEvaluator(ForwardEvaluator):
     ) -> None:
         if self._compilations is not None:
             self._compilations.close()
+        self._end_session()
+        self._spares.close()
         super().__exit__(kind, error, trace)
         self._launchers.close()
+        gc.unfreeze()
         if self._nothing >= 0:
             os.close(self._nothing)
             self._nothing = -1
@@ -75,6 +84,7 @@ class CudaEvaluator(ForwardEvaluator):
             return super()._evaluate(task, candidate, lock)
         except torch.OutOfMemoryError:
             pass  # what processes and draws keep for the next candidate may be what is missing
+        self._spares.drop()
         if isinstance(self._session, CudaSession):
             self._session.make_room()
         try:
@@ -85,7 +95,15 @@ class CudaEvaluator(ForwardEvaluator):
     def _new_session(self, task: Task) -> TaskSession:
         assert self._compilations is not None
         return CudaSession(
-            task, self.settings, self._warm, self._launchers, self._compilations, self._nothing, 0, self._nvml
+            task,
+            self.settings,
+            self._warm,
+            self._launchers,
+            self._spares,
+            self._compilations,
+            self._nothing,
+            0,
+            self._nvml,
         )
 
     def _refusal(self, candidate: Candidate) -> str:
@@ -96,6 +114,9 @@ class CudaEvaluator(ForwardEvaluator):
     def _prepare(self, ahead: Sequence[Candidate]) -> None:
         if self._compilations is not None:
             self._compilations.announce(ahead)
+        bodies = sum(candidate.language is Language.PYTHON for candidate in ahead)
+        if bodies:  # a process per protocol, one for the reference, and one if it has to be confirmed
+            self._spares.expect(2 * bodies + 2)
 
     def _ceilings(self, anew: bool) -> Ceilings:
         assert self._lock is not None

@@ -13,7 +13,9 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +29,8 @@ _BOOT = (
     "from vegtts_core.kernels.cuda.launcher import main; main(*map(int, sys.argv[2:5]))"
 )
 _START_SECONDS = 60.0
+#: Launchers in reserve. New ones are started together, when one is left: they start about as fast as a single one.
+_SPARES = 6
 #: Longest wait for a request that runs no kernel.
 _REQUEST_SECONDS = 20.0
 #: What the clocks may differ by, beyond the usual: in seconds, and as a share of the call.
@@ -54,6 +58,7 @@ class Launcher:
                 start_new_session=True,
             )
         self._ready = False
+        self._reaper: threading.Thread | None = None
         self.mapped: tuple[int, ...] = ()
         #: Seconds of a request that the launcher's events do not see, usually.
         self.overhead = 0.0
@@ -61,7 +66,7 @@ class Launcher:
     @property
     def alive(self) -> bool:
         """Whether its process runs."""
-        return self._process.poll() is None
+        return self._reaper is None and self._process.poll() is None
 
     def await_ready(self) -> None:
         """Wait until it serves. Raises UserError if it does not come up."""
@@ -122,12 +127,22 @@ class Launcher:
         self.overhead = statistics.median(found)
 
     def kill(self) -> None:
-        """End it at once. Does nothing the second time."""
-        self._process.kill()
-        with contextlib.suppress(OSError):
-            self._control.close()
+        """End it. Does nothing the second time; `await_end` waits until it is gone, which takes its context a while."""
+        if self._reaper is None:
+            self._process.kill()
+            with contextlib.suppress(OSError):
+                self._control.close()
+            self._reaper = threading.Thread(target=self._reap, daemon=True)
+            self._reaper.start()
+
+    def _reap(self) -> None:
         if self._process.stderr is not None and not self._process.stderr.closed:
             self._process.communicate()
+
+    def await_end(self) -> None:
+        """Wait until it is gone. Does nothing while it is alive."""
+        if self._reaper is not None:
+            self._reaper.join()
 
 
 def _failure(text: str, lost: bool) -> CandidateFailure:
@@ -144,28 +159,38 @@ def _failure(text: str, lost: bool) -> CandidateFailure:
 
 
 class Launchers:
-    """One launcher in use and a spare, so that a lost context costs no start."""
+    """One launcher in use and spares, so that a lost context costs no start."""
 
     def __init__(self, device: int) -> None:
         self._device = device
         self._current: Launcher | None = None
-        self._spare: Launcher | None = None
+        self._spares: deque[Launcher] = deque()
+        self._ended: list[Launcher] = []
 
     def start(self) -> None:
-        """Start both, without waiting."""
-        self._current, self._spare = Launcher(self._device), Launcher(self._device)
+        """Start them, without waiting."""
+        while len(self._spares) < _SPARES:
+            self._spares.append(Launcher(self._device))
 
     def current(self) -> Launcher:
-        """A launcher that serves. Nothing is starting any more when this returns: timing is not disturbed."""
+        """A launcher that serves. Others may still be starting: see `settle`."""
         if self._current is None or not self._current.alive:
             if self._current is not None:
                 self._current.kill()
-            self._current = self._spare or Launcher(self._device)
-            self._spare = Launcher(self._device)
+                self._ended.append(self._current)
+            self._current = self._spares.popleft() if self._spares else Launcher(self._device)
+            if len(self._spares) <= 1:
+                self.start()
         self._current.await_ready()
-        if self._spare is not None:
-            self._spare.await_ready()
         return self._current
+
+    def settle(self) -> None:
+        """Wait until none is starting or ending any more: timing is not disturbed."""
+        for launcher in self._spares:
+            launcher.await_ready()
+        for launcher in self._ended:
+            launcher.await_end()
+        self._ended.clear()
 
     def unmap(self) -> None:
         """Have the launcher in use let go of all memory."""
@@ -175,8 +200,12 @@ class Launchers:
             self._current.mapped = ()
 
     def close(self) -> None:
-        """End both."""
-        for launcher in (self._current, self._spare):
-            if launcher is not None:
-                launcher.kill()
-        self._current = self._spare = None
+        """End all."""
+        launchers = [*self._spares, *self._ended, *([self._current] if self._current else [])]
+        for launcher in launchers:
+            launcher.kill()
+        for launcher in launchers:
+            launcher.await_end()
+        self._current = None
+        self._spares.clear()
+        self._ended.clear()

@@ -188,4 +188,4 @@ class ModuleRunner:
 
     def close(self) -> None:
         """End the process."""
-        self._process.close()
+        self._session.retire(self._process)

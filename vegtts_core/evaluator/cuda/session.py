@@ -14,16 +14,17 @@ from typing import Any
 import torch
 
 from vegtts_core.errors import UserError
-from vegtts_core.evaluator.answers import Draw, Inputs, weights_of
+from vegtts_core.evaluator.answers import Draw, Inputs, Known, weights_of
 from vegtts_core.evaluator.compiling import sealed_file
 from vegtts_core.evaluator.cuda.compilations import Compilations
 from vegtts_core.evaluator.cuda.draws import DrawnAgain, OnDemand, Shelf
 from vegtts_core.evaluator.cuda.launching import Launchers
 from vegtts_core.evaluator.cuda.memory import DeviceArena
 from vegtts_core.evaluator.cuda.runners import HereRunner, KernelRunner, ModuleRunner
+from vegtts_core.evaluator.cuda.spares import Spares
 from vegtts_core.evaluator.cuda.watch import ClockWatch
 from vegtts_core.evaluator.messages import Assignment
-from vegtts_core.evaluator.processes import CandidateFailure, WarmProcess
+from vegtts_core.evaluator.processes import CandidateFailure, Process, WarmProcess
 from vegtts_core.evaluator.runner import Runner, Watch
 from vegtts_core.evaluator.session import PUBLISHED_SEED, TaskSession, as_tensors
 from vegtts_core.evaluator.settings import EvaluatorSettings
@@ -52,6 +53,7 @@ class CudaSession(TaskSession):
         settings: EvaluatorSettings,
         warm: WarmProcess,
         launchers: Launchers,
+        spares: Spares,
         compilations: Compilations,
         nothing: int,
         device: int,
@@ -60,6 +62,7 @@ class CudaSession(TaskSession):
         """Raises UserError if the task's tensors do not fit into the device's memory."""
         self.task, self.settings, self._warm = task, settings, warm
         self._launchers, self._compilations, self.nothing = launchers, compilations, nothing
+        self._spares = spares
         self._device, self._nvml = f"cuda:{device}", nvml
         self._number = device
         self._total = torch.cuda.get_device_properties(device).total_memory
@@ -105,7 +108,7 @@ class CudaSession(TaskSession):
     def _mixed_inputs(self, seed: int) -> list[torch.Tensor | float]:
         return draw_mixed(self.task, seed, self._device)
 
-    def _kept(self, make: Callable[[], Draw]) -> Draw:
+    def _kept(self, make: Callable[[Known | None], Draw]) -> Draw:
         try:
             return DrawnAgain(make, self._shelf)
         except torch.OutOfMemoryError as error:
@@ -147,8 +150,11 @@ class CudaSession(TaskSession):
 
     def release(self) -> None:
         """Where tensors are large, give the allocator's spare memory back before another process needs it."""
-        if self.inputs.size + self.output.size > _LARGE * self._total:
+        if self._is_large():
             torch.cuda.empty_cache()
+
+    def _is_large(self) -> bool:
+        return self.inputs.size + self.output.size > _LARGE * self._total
 
     def flush(self) -> None:
         """Fill the second-level cache with other data (queued on the current stream)."""
@@ -175,7 +181,7 @@ class CudaSession(TaskSession):
 
     def _make_room(self) -> None:
         """Where one draw is a large part of the device's memory, keep none from one protocol to the next."""
-        if self.inputs.size + self.output.size > _LARGE * self._total:
+        if self._is_large():
             self.published_draws.forget()
             self._shelf.clear()
             self._timing_inputs.clear()
@@ -231,11 +237,24 @@ class CudaSession(TaskSession):
             device_bytes=(self.inputs.size, self.weights.size, output.size),
         )
         torch.cuda.synchronize()
-        return ModuleRunner(self, self._warm.spawn(assignment, self.inputs, self.weights, output, limits))
+        return ModuleRunner(self, self._spares.take(assignment, (self.inputs, self.weights, output)))
+
+    def settle(self) -> None:
+        """Wait until no process is starting or ending on the device."""
+        self._spares.settle()
+        self._launchers.settle()
+
+    def retire(self, process: Process) -> None:
+        """End a candidate's or reference's process: in the background, unless its memory is needed at once."""
+        if self._is_large():
+            process.close()
+        else:
+            self._spares.retire(process)
 
     def close(self) -> None:
         """End the references and free all device memory."""
         self.drop_reference()
+        self.settle()
         self._drop_library()
         self._launchers.unmap()
         # Draws hold the session and the session holds them: drop the tensors without waiting for the collector.
@@ -252,6 +271,7 @@ class CudaSession(TaskSession):
     def make_room(self) -> None:
         """Give back what can be made again: the references' memory, draws, inputs of timed calls."""
         self.drop_reference()
+        self.settle()
         self.published_draws.forget()
         self._shelf.clear()
         self._timing_inputs.clear()
