@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import json
 import resource
 import statistics
 import sys
@@ -26,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import reporting
 import torch
 
 from vegtts_core.errors import UserError
@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--protocol", default="both", choices=("both", "sound", "published"))
     parser.add_argument("--kernelbench", help="a checkout of KernelBench to compare with (CUDA only)")
     parser.add_argument("--peer-seconds", type=float, default=600.0, help="start no more of the peer's after so long")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    reporting.add_arguments(parser)
     options = parser.parse_args()
     try:
         tasks = load_tasks(options.tasks, options.size)
@@ -204,8 +204,7 @@ def main() -> None:
         "protocol": options.protocol,
         "call_seconds": options.call_seconds,
     }
-    if options.json:
-        print(json.dumps(result))
+    if not reporting.hand_over(result, options, options.device):
         return
     print(f"{device}, size {options.size}, protocols: {options.protocol}, call limit {options.call_seconds:g} s")
     for each in found:

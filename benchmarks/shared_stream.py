@@ -15,7 +15,6 @@ With ``--json`` the object's ``ratio`` is the largest speedup seen with threads 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -23,6 +22,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import reporting
 import torch
 
 from vegtts_core.errors import UserError
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--size", default="kernelbench")
     parser.add_argument("--evaluations", type=int, default=16)
     parser.add_argument("--threads", type=int, default=4)
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    reporting.add_arguments(parser)
     options = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("This benchmark needs a CUDA device: run it on a machine with a GPU.")
@@ -129,8 +129,7 @@ def main() -> None:
         "sound": verdict,
         "seconds": spent,
     }
-    if options.json:
-        print(json.dumps(result))
+    if not reporting.hand_over(result, options, "cuda"):
         return
     print(f"task {task.key}, size {options.size}, the reference as its own candidate, {result['device']}")
     for name, found in (("one at a time", alone), (f"{options.threads} threads", together)):

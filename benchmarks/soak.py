@@ -11,20 +11,18 @@ below it (proportional share, MiB); handles are the evaluator's open file descri
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import reporting
+
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator import EvaluatorSettings, Limits
 from vegtts_core.evaluator.choice import evaluator_for, scaffold_for
 from vegtts_core.kernels.signature import KernelSignature
-from vegtts_core.project import find_project_root
-from vegtts_core.runs import machine
-from vegtts_core.runs.files import write_json
 from vegtts_core.scaffolds.types import Candidate
 from vegtts_core.tasks import Task, load_tasks
 
@@ -106,8 +104,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--tasks", default="l1_seed42_eval")
     parser.add_argument("--candidates", type=int, default=10_000)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    reporting.add_arguments(parser)
     options = parser.parse_args()
     try:
         samples = soak(load_tasks(options.tasks, "cpu"), options.device, options.candidates)
@@ -126,15 +123,9 @@ def main() -> None:
         "candidates": sum(s["evaluated"] for s in samples),
         "seconds": samples[-1]["seconds"],
         "rates": rates,
-        "machine": machine.device(options.device),
-        **machine.git_commit(find_project_root()),
         "samples": samples,
     }
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(options.out, result)
-    if options.json:
-        print(json.dumps(result))
+    if not reporting.hand_over(result, options, options.device):
         return
     print("done  seconds  memory MiB  handles  processes")
     for sample in samples[:: max(1, len(samples) // 10)]:

@@ -11,7 +11,6 @@ as others may use the machine. ``ratio`` is the median over tasks; a spread of 1
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import statistics
 import sys
@@ -22,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import reporting
 import torch
 
 from vegtts_core.errors import UserError
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=12, help="choices per task")
     parser.add_argument("--rounds", type=int, default=7, help="calls of each choice")
     parser.add_argument("--threads", type=int, default=2, help="of the reference, and compilers at a time")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    reporting.add_arguments(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keys = options.tasks or [entry.key for entry in covered() if entry.family]
@@ -156,9 +156,7 @@ def main() -> None:
         "rounds": options.rounds,
         "tasks": rows,
     }
-    if options.json:
-        print(json.dumps(result))
-    else:
+    if reporting.hand_over(result, options, options.device):
         print(f"median ratio {result['ratio']:.2f}; at least {ENOUGH} on {result['share_of_tasks']:.0%} of tasks")
 
 

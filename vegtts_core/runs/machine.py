@@ -79,6 +79,11 @@ def device(name: str) -> dict[str, Any]:
     return facts
 
 
+def facts(name: str, root: Path) -> dict[str, Any]:
+    """All of it, as a measurement's file carries it: ``machine``, ``versions``, ``commit``, ``modified``."""
+    return {"machine": device(name), "versions": versions(), **git_commit(root)}
+
+
 def _driver() -> str | None:
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
