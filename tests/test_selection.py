@@ -249,3 +249,21 @@ def test_empty_and_hopeless_tables_give_nan_without_warnings(recwarn):
     rows = selection.aggregate_strategies(hopeless)
     assert (rows["success"] == 0).all() and rows[["mean_speedup", "geometric_speedup", "low"]].isna().all(axis=None)
     assert not recwarn.list
+
+
+def test_what_a_strategy_chose_is_read_from_the_second_evaluation():
+    lucky = {"retimed_correct": True, "retimed_published_speedup": 1.0}
+    view = view_of(
+        {"speedup": 3.0, "mean_logprob": -2.0, "fingerprint": "lucky", **lucky},
+        {"speedup": 1.5, "mean_logprob": -1.0, "fingerprint": "steady"},
+    )
+    best = selection.evaluate_strategies(view, strategies=[BEST_CORRECT]).iloc[0]
+    assert (best["success"], best["speedup"]) == (0.0, 1.0)
+    guided = selection.evaluate_strategies(view, strategies=[CONFIDENCE_GUIDED]).iloc[0]
+    assert (guided["success"], guided["speedup"]) == (1.0, 1.5)  # evaluated once: what is known
+
+
+def test_a_choice_that_was_wrong_on_fresh_data_is_no_success():
+    view = view_of({"speedup": 3.0, "retimed_correct": False})
+    outcome = selection.evaluate_strategies(view, strategies=[BEST_CORRECT]).iloc[0]
+    assert outcome["success"] == 0 and np.isnan(outcome["speedup"])

@@ -178,25 +178,26 @@ def evaluate_strategies(
 
     ``success``: probability that the chosen sample is correct and faster than p, 0 where nothing is correct.
     ``speedup`` and ``log_speedup``: expectation of the speedup and of its natural logarithm over the weights, NaN where
-    nothing is correct. ``eligible``: samples that could be chosen.
+    nothing is correct. ``eligible``: samples that could be chosen. A strategy chooses by the first evaluation, what it
+    got is read from the second one, on fresh data, where the run has one.
     """
     columns = ["strategy", *GROUP, "success", "speedup", "log_speedup", "eligible"]
     rows = []
     for key, group in view.groupby(GROUP, sort=True):
-        fast = (group["fast_limit"] > p).to_numpy(dtype=float)
-        speedup = group["speedup"].to_numpy(dtype=float)
+        fast = (group["fresh_limit"] > p).to_numpy(dtype=float)
+        speedup = group["fresh_speedup"].to_numpy(dtype=float)
         count = int(eligible(group, signal).sum())
         for strategy in strategies:
             weights = strategy.weights(group, signal, distinct)
-            chosen = weights > 0
-            values = speedup[chosen]
+            chosen = (weights > 0) & ~np.isnan(speedup)  # a second evaluation may have found an error
+            values, share = speedup[chosen], weights[chosen] / max(weights[chosen].sum(), 1e-300)
             rows.append(
                 (
                     strategy.name,
                     *key,  # type: ignore[misc]
                     float(weights @ fast),
-                    float(weights[chosen] @ values) if count else np.nan,
-                    float(weights[chosen] @ np.log(values)) if count else np.nan,
+                    float(share @ values) if len(values) else np.nan,
+                    float(share @ np.log(values)) if len(values) else np.nan,
                     count,
                 )
             )

@@ -151,6 +151,7 @@ def noisy(seed, candidates=8, tasks=12, error=0.1):
         for i in range(candidates):
             row = sample(task=f"level1/{task}", task_id=task, sample=i, fingerprint=f"f{i}")
             row["published_speedup"], row["sound_speedup"] = np.exp(rng.normal(0, error, 2))
+            row["retimed_published_speedup"], row["retimed_sound_speedup"] = np.exp(rng.normal(0, error, 2))
             row["sound_reference_seconds"] = np.exp(rng.normal(0, error, 16))
             row["sound_candidate_seconds"] = np.ones(16)
             rows.append(row)

@@ -50,6 +50,16 @@ def test_equal_candidates_share_one_verdict(run: Run) -> None:
     assert run.compute["distinct_candidates"] == len(per_candidate)
 
 
+def test_every_correct_candidate_is_measured_twice(run: Run) -> None:
+    known = run.samples.dropna(subset=["fingerprint"])
+    right = known["error"].isna()
+    assert right.any() and (known["retimed_correct"].notna() == right).all()
+    again = known[right & known["retimed_correct"].eq(True)]
+    assert (again["retimed_sound_speedup"] > 0).all() and (again["retimed_published_speedup"] > 0).all()
+    assert (again["retimed_sound_speedup"] != again["sound_speedup"]).all()
+    assert run.compute["retiming_seconds"] > 0
+
+
 def test_references_say_what_a_speedup_can_mean(run: Run) -> None:
     references = run.references
     assert references["task_id"].tolist() == [4, 12]

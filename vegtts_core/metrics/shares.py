@@ -53,8 +53,10 @@ def under(samples: pd.DataFrame, protocol: str, minimum_effect: float = MINIMUM_
     correct), ``surprisal`` (minus mean_logprob) and ``fast_limit``: the sample is fast_p exactly if p < fast_limit.
 
     ``fast_limit`` is the speedup under ``published`` and ``speedup_low / (1 + minimum_effect)`` under ``sound``, so
-    that at p = 1 sound and fast is the decision ``faster``; NaN, and so never fast, if not correct. Raises ValueError
-    for another protocol or a missing column.
+    that at p = 1 sound and fast is the decision ``faster``; NaN, and so never fast, if not correct.
+    ``fresh_speedup`` and ``fresh_limit`` are the same two of the candidate's second evaluation, on fresh data, for
+    whoever selects by the first; they are the first one's where there was no second, and NaN if it was not correct.
+    Raises ValueError for another protocol or a missing column.
     """
     if f"{protocol}_correct" not in SAMPLES.names:
         raise ValueError(f"There is no protocol {str(protocol)!r}: use 'published' or 'sound'.")
@@ -84,7 +86,23 @@ def under(samples: pd.DataFrame, protocol: str, minimum_effect: float = MINIMUM_
         view["decision"] = pd.Series(faster, dtype=object).where(view["speedup"].notna(), None)
         view["fast_limit"] = view["speedup"]
     view["surprisal"] = -view["mean_logprob"]
+    _add_fresh(view, samples, protocol, minimum_effect if sound else None)
     return view
+
+
+def _add_fresh(view: pd.DataFrame, samples: pd.DataFrame, protocol: str, minimum_effect: float | None) -> None:
+    view["fresh_speedup"], view["fresh_limit"] = view["speedup"], view["fast_limit"]
+    if "retimed_correct" not in samples.columns:
+        return
+    again = samples["retimed_correct"].reset_index(drop=True)
+    measured, right = again.notna(), again.eq(True).fillna(False).astype(bool)
+    limit = f"retimed_{protocol}_speedup" + ("" if minimum_effect is None else "_low")
+    for name, source, scale in (
+        ("fresh_speedup", f"retimed_{protocol}_speedup", 1.0),
+        ("fresh_limit", limit, 1 + (minimum_effect or 0.0)),
+    ):
+        fresh = samples[source].reset_index(drop=True).astype(float).where(right) / scale
+        view[name] = view[name].where(~measured, fresh)
 
 
 @overload

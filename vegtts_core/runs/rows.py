@@ -63,6 +63,18 @@ def verdict_columns(verdict: Verdict, reward: float) -> dict[str, Any]:
     return columns
 
 
+def retimed_columns(verdict: Verdict) -> dict[str, Any]:
+    """The columns that a second evaluation of the candidate fills: what tables report once it was selected."""
+    columns: dict[str, Any] = {"retimed_correct": verdict.error is None}
+    if verdict.published is not None:
+        columns["retimed_published_speedup"] = _known(verdict.published.speedup)
+    if verdict.sound is not None:
+        columns["retimed_sound_speedup"] = _known(verdict.sound.speedup)
+        columns["retimed_sound_speedup_low"] = _known(verdict.sound.speedup_low)
+        columns["retimed_sound_decision"] = verdict.sound.decision.value if verdict.sound.decision else None
+    return columns
+
+
 def _measurement_columns(name: str, measurement: Measurement | None) -> dict[str, Any]:
     if measurement is None:
         return {}

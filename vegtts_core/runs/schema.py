@@ -24,6 +24,11 @@ MEASURED = (
     "sound_decision",
     "sound_reference_seconds",
     "sound_candidate_seconds",
+    "retimed_correct",
+    "retimed_published_speedup",
+    "retimed_sound_speedup",
+    "retimed_sound_speedup_low",
+    "retimed_sound_decision",
     "reward",
     "evaluation_seconds",
 )
@@ -60,6 +65,11 @@ SAMPLES = pa.schema(
         pa.field("sound_decision", pa.string(), metadata={"doc": "faster | slower | same | undecided"}),
         pa.field("sound_reference_seconds", FLOATS, metadata={"doc": "reference calls, paired by position"}),
         pa.field("sound_candidate_seconds", FLOATS, metadata={"doc": "candidate calls, paired by position"}),
+        pa.field("retimed_correct", pa.bool_(), metadata={"doc": "correct in a second evaluation; null if none"}),
+        pa.field("retimed_published_speedup", pa.float64(), metadata={"doc": "of that evaluation, on fresh data"}),
+        pa.field("retimed_sound_speedup", pa.float64(), metadata={"doc": "of that evaluation, on fresh data"}),
+        pa.field("retimed_sound_speedup_low", pa.float64(), metadata={"doc": "lower bound of its 95% interval"}),
+        pa.field("retimed_sound_decision", pa.string(), metadata={"doc": "faster | slower | same | undecided"}),
         pa.field(
             "max_error",
             pa.float64(),

@@ -26,7 +26,13 @@ from vegtts_core.policy import load_policy
 from vegtts_core.policy.types import Policy, SamplingParameters
 from vegtts_core.project import find_project_root, runs_folder
 from vegtts_core.runs import machine
-from vegtts_core.runs.rows import completion_columns, verdict_columns, verdict_from_json, verdict_to_json
+from vegtts_core.runs.rows import (
+    completion_columns,
+    retimed_columns,
+    verdict_columns,
+    verdict_from_json,
+    verdict_to_json,
+)
 from vegtts_core.runs.store import Run, RunStore, fingerprint, load_run
 from vegtts_core.scaffolds import Candidate, ForwardScaffold, Prompt, Refusal
 from vegtts_core.scaffolds.examples import DEFAULT_EXAMPLES
@@ -200,7 +206,8 @@ class _Search:
         missing = [candidate for candidate in candidates if candidate.fingerprint not in done]
         tasks = [task for task in self.tasks if task.key not in have_references]
         bar = progress.add_task("evaluating", total=len(candidates), completed=len(candidates) - len(missing))
-        if not missing and not tasks:
+        unconfirmed = self._not_retimed(candidates)
+        if not missing and not tasks and not unconfirmed:
             return
 
         def keep(_: int, verdict: Verdict) -> None:
@@ -215,23 +222,46 @@ class _Search:
             for row in reference_rows(evaluator, self.scaffold, tasks, limits):
                 self.store.append_verdict({"kind": "reference"} | row)
             evaluator.evaluate(missing, on_verdict=keep)
+            # Whatever a table selects was lucky to be selected: each candidate that can be is measured once more.
+            again = self._not_retimed(candidates)
+            bar = progress.add_task("timing again", total=len(again))
+
+            def keep_again(_: int, verdict: Verdict) -> None:
+                self.store.append_verdict({"kind": "retimed", "verdict": verdict_to_json(verdict)})
+                progress.advance(bar)
+
+            evaluator.evaluate(again, on_verdict=keep_again, fresh=True)
+
+    def _not_retimed(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Distinct candidates that were correct and have no second evaluation yet."""
+        verdicts, retimed = self._verdicts("verdict"), self._verdicts("retimed")
+        keys = [(candidate.task_key, candidate.fingerprint) for candidate in candidates]
+        return [
+            candidate
+            for key, candidate in zip(keys, candidates, strict=True)
+            if key in verdicts and verdicts[key].error is None and key not in retimed
+        ]
+
+    def _verdicts(self, kind: str) -> dict[tuple[str, str], Verdict]:
+        """What is on disk, by task and fingerprint."""
+        return {
+            (record["verdict"]["task_key"], record["verdict"]["fingerprint"]): verdict_from_json(record["verdict"])
+            for record in self.store.verdicts()
+            if record["kind"] == kind
+        }
 
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _finish(self, refusals: dict[tuple[str, str], Refusal]) -> None:
         rows, facts = self.store.units()
         records = self.store.verdicts()
-        verdicts = {
-            (record["verdict"]["task_key"], record["verdict"]["fingerprint"]): verdict_from_json(record["verdict"])
-            for record in records
-            if record["kind"] == "verdict"
-        }
+        verdicts, retimed = self._verdicts("verdict"), self._verdicts("retimed")
         by_key = {task.key: task for task in self.tasks}
         order = {task.key: index for index, task in enumerate(self.tasks)}
         references = [record for record in records if record["kind"] == "reference"]
         references.sort(key=lambda record: order[record["task"]])
-        samples = [self._row(row, by_key[row["task"]], refusals, verdicts) for row in rows]
-        compute = self._compute(samples, facts, verdicts)
+        samples = [self._row(row, by_key[row["task"]], refusals, verdicts, retimed) for row in rows]
+        compute = self._compute(samples, facts, verdicts, retimed)
         manifest = {
             "policy": facts[0]["policy"],
             "versions": facts[0]["versions"],
@@ -248,6 +278,7 @@ class _Search:
         task: Task,
         refusals: dict[tuple[str, str], Refusal],
         verdicts: dict[tuple[str, str], Verdict],
+        retimed: dict[tuple[str, str], Verdict],
     ) -> dict[str, Any]:
         refusal = refusals.get((row["task"], row["completion"]))
         if refusal is not None:
@@ -270,13 +301,15 @@ class _Search:
         measurement = verdict.sound if self.parameters.protocol is ProtocolName.SOUND else verdict.published
         reward = measurement.reward if measurement else 0.0
         named = {"body": candidate.body, "fingerprint": candidate.fingerprint}
-        return row | named | verdict_columns(verdict, reward)
+        again = retimed.get((task.key, candidate.fingerprint))
+        return row | named | verdict_columns(verdict, reward) | (retimed_columns(again) if again else {})
 
     def _compute(
         self,
         samples: Sequence[dict[str, Any]],
         facts: Sequence[dict[str, Any]],
         verdicts: dict[tuple[str, str], Verdict],
+        retimed: dict[tuple[str, str], Verdict],
     ) -> dict[str, Any]:
         """Section 4.6: rollouts and tokens. The paper counts a prompt's tokens once per rollout; so does this."""
         lengths = {key: length for fact in facts for key, length in fact["prompt_tokens"].items()}
@@ -294,6 +327,7 @@ class _Search:
             "distinct_candidates": len(verdicts),
             "sampling_seconds": sampling,
             "evaluation_seconds": evaluation,
+            "retiming_seconds": sum(sum(verdict.seconds.values()) for verdict in retimed.values()),
             "wall_seconds": sampling + evaluation,
             "device_seconds": sampling + evaluation,
         }
