@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,9 @@ _WHOLE = {
     "never ends": "volatile float* o = (volatile float*)out; while (o[0] != 12345.0f) {{}}",
 }
 
+OnEntry = Callable[[dict[str, Any]], None]
+"""Called with a candidate's entry in ``walk.json``."""
+
 
 def completions(task: Task, device: str) -> dict[str, tuple[str, str]]:
     """Name -> (scaffold, what a policy would write)."""
@@ -68,8 +71,8 @@ def completions(task: Task, device: str) -> dict[str, tuple[str, str]]:
     return found | {name: ("kernel", head.format(body)) for name, body in lines.items()}
 
 
-def walk(task: Task, device: str) -> list[dict[str, Any]]:
-    """Evaluates the candidates one after another."""
+def walk(task: Task, device: str, on_entry: OnEntry | None = None) -> list[dict[str, Any]]:
+    """Evaluates the candidates one after another; ``on_entry`` gets each one's entry as soon as it is known."""
     settings = EvaluatorSettings(limits=Limits(call_seconds=2.0))
     found = []
     texts = completions(task, device)
@@ -85,8 +88,15 @@ def walk(task: Task, device: str) -> list[dict[str, Any]]:
                 entry["source"] = parsed.source
                 entry |= _evaluated(evaluator, task, device, parsed)
             found.append(entry)
-            print(f"{name:40} {entry['sound']['stage']:12} {entry['sound']['reason'] or entry['sound']['decision']}")
+            if on_entry is not None:
+                on_entry(entry)
     return found
+
+
+def line_of(entry: dict[str, Any]) -> str:
+    """An entry in one line: name, stage, and the reason or what the timing says."""
+    sound = entry["sound"]
+    return f"{entry['name']:40} {sound['stage']:12} {sound['reason'] or sound['decision']}"
 
 
 def _evaluated(evaluator: Any, task: Task, device: str, candidate: Candidate) -> dict[str, Any]:
@@ -124,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "versions": machine.versions(),
             **machine.git_commit(root),
         }
-        found = walk(task, chosen.device)
+        found = walk(task, chosen.device, lambda entry: print(line_of(entry)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
