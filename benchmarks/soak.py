@@ -76,13 +76,13 @@ def _proportional(pid: int) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
 
-def soak(tasks: list[Task], device: str, count: int) -> list[dict[str, Any]]:
-    """State and seconds after every hundred candidates."""
+def soak(tasks: list[Task], device: str, count: int, seconds: float) -> list[dict[str, Any]]:
+    """State and seconds after every hundred candidates; no hundred is begun after ``seconds``."""
     settings = EvaluatorSettings(limits=Limits(call_seconds=1.0))
     samples: list[dict[str, Any]] = []
     with evaluator_for("kernel", device, tasks, settings) as evaluator:
         start, done = time.perf_counter(), 0
-        while done < count:
+        while done < count and time.perf_counter() - start < seconds:
             candidates = hundred(tasks[done // 100 % len(tasks)], done, device)
             verdicts = evaluator.evaluate(candidates)
             done += 100
@@ -104,10 +104,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--tasks", default="l1_seed42_eval")
     parser.add_argument("--candidates", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no hundred after so long")
     reporting.add_arguments(parser)
     options = parser.parse_args()
     try:
-        samples = soak(load_tasks(options.tasks, "cpu"), options.device, options.candidates)
+        samples = soak(load_tasks(options.tasks, "cpu"), options.device, options.candidates, options.seconds)
     except UserError as error:
         sys.exit(f"error: {error}")
     tenth = max(1, len(samples) // 10)
