@@ -140,13 +140,19 @@ def _outcomes(candidates: list[tuple[str, Candidate]], verdicts: list[Verdict], 
     return dict(Counter(str(v.error.value if v.error else "passed") for (k, _), v in pairs if k == kind))
 
 
-def peer(options: argparse.Namespace, tasks: list[Task]) -> dict[str, Any]:
-    """KernelBench's own evaluation of the candidates of scaffold ``forward``, one after another."""
-    sys.path.insert(0, f"{options.kernelbench}/src")
+def peers_own(checkout: str) -> Callable[..., Any]:
+    """KernelBench's evaluation. Ends the program if it cannot be imported: before anything is measured."""
+    sys.path.insert(0, f"{checkout}/src")
     try:
-        evaluate: Callable[..., Any] = importlib.import_module("kernelbench.eval").eval_kernel_against_ref
+        return importlib.import_module("kernelbench.eval").eval_kernel_against_ref
     except (ImportError, AttributeError) as error:
-        sys.exit(f"--kernelbench {options.kernelbench} is no KernelBench checkout that can be imported: {error}.")
+        sys.exit(
+            f"error: --kernelbench {checkout} cannot be imported ({error}): name a checkout, and install what it needs."
+        )
+
+
+def peer(evaluate: Callable[..., Any], options: argparse.Namespace, tasks: list[Task]) -> dict[str, Any]:
+    """KernelBench's own evaluation of the candidates of scaffold ``forward``, one after another."""
     sources = {task.key: task.source for task in tasks}
     seconds, failures = [], 0
     begun = time.perf_counter()
@@ -190,12 +196,13 @@ def main() -> None:
     parser.add_argument("--peer-seconds", type=float, default=600.0, help="start no more of the peer's after so long")
     reporting.add_arguments(parser)
     options = parser.parse_args()
+    evaluate = peers_own(options.kernelbench) if options.kernelbench else None
     try:
         tasks = load_tasks(options.tasks, options.size)
         found = [ours(options, name, tasks) for name in options.scaffold or ("forward", "kernel", "template")]
     except UserError as error:
         sys.exit(f"error: {error}")
-    theirs = peer(options, tasks) if options.kernelbench else None
+    theirs = peer(evaluate, options, tasks) if evaluate else None
     forward = next((each for each in found if each["scaffold"] == "forward"), None)
     ratio = forward["candidates_per_second"] / theirs["candidates_per_second"] if forward and theirs else None
     device = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"

@@ -17,12 +17,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="write that object to this file as well")
 
 
-def hand_over(result: dict[str, Any], options: argparse.Namespace, device: str) -> bool:
-    """Add machine, versions and commit; write and print as asked. Whether a table is to be printed instead."""
+def write(result: dict[str, Any], options: argparse.Namespace, device: str) -> None:
+    """Add machine, versions and commit, and write the object to ``--out``."""
     result |= machine.facts(device, find_project_root())
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(options.out, result)
+
+
+def hand_over(result: dict[str, Any], options: argparse.Namespace, device: str) -> bool:
+    """Write and print as asked. Whether a table is to be printed instead."""
     if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(options.out, result)
+        write(result, options, device)
     if options.json:
         print(json.dumps(result))
     return not options.json

@@ -4,10 +4,11 @@ The paper's Best-of-N gave four threads of one process each a candidate of task 
 copies them to the device, and times calls between two CUDA events on the thread's current stream, which is the same
 one for all threads: another thread's copy of gigabytes can land between two events and count as the call's time.
 
-Here every candidate is the reference itself, so that its true speedup is 1. Evaluations run as KernelBench times them,
-first one at a time, then in ``--threads`` threads; the sound protocol then measures the same code.
+Here every candidate is the reference itself, so that its true speedup is 1. The sound protocol measures it first; then
+evaluations run as KernelBench times them, one at a time and in ``--threads`` threads. With ``--out`` the file is
+written anew after every one of them.
 
-    python benchmarks/shared_stream.py [--task 4] [--size kernelbench] [--evaluations 16] [--threads 4] [--json]
+    python benchmarks/shared_stream.py [--task 4] [--size kernelbench] [--alone 2] [--evaluations 8] [--json]
 
 With ``--json`` the object's ``ratio`` is the largest speedup seen with threads over the largest without.
 """
@@ -15,11 +16,12 @@ With ``--json`` the object's ``ratio`` is the largest speedup seen with threads 
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import reporting
@@ -84,9 +86,11 @@ def evaluation(task: Task) -> dict[str, float]:
     return {"reference_ms": reference_ms, "candidate_ms": candidate_ms, "speedup": reference_ms / candidate_ms}
 
 
-def evaluations(task: Task, count: int, threads: int) -> list[dict[str, float]]:
+def evaluations(task: Task, count: int, threads: int, note: Callable[[dict[str, float]], None]) -> None:
+    """``note`` gets each evaluation as it ends."""
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda _: evaluation(task), range(count)))
+        for waiting in as_completed([pool.submit(evaluation, task) for _ in range(count)]):
+            note(waiting.result())
 
 
 def sound(task: Task) -> dict[str, Any]:
@@ -113,45 +117,53 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="4")
     parser.add_argument("--size", default="kernelbench")
-    parser.add_argument("--evaluations", type=int, default=16)
+    parser.add_argument("--alone", type=int, default=2, help="evaluations one at a time")
+    parser.add_argument("--evaluations", type=int, default=8, help="evaluations in threads")
     parser.add_argument("--threads", type=int, default=4)
     reporting.add_arguments(parser)
     options = parser.parse_args()
     if not torch.cuda.is_available():
-        sys.exit("This benchmark needs a CUDA device: run it on a machine with a GPU.")
+        sys.exit("error: this benchmark needs a CUDA device: run it on a machine with a GPU.")
     task = get_task(options.task, options.size)
-    start = time.perf_counter()
-    alone = evaluations(task, max(2, options.evaluations // 4), 1)
-    together = evaluations(task, options.evaluations, options.threads)
-    torch.cuda.empty_cache()
-    spent = time.perf_counter() - start
-    try:
-        verdict = sound(task)
-    except UserError as error:
-        verdict = {"reason": str(error)}
-    largest = {name: max(e["speedup"] for e in found) for name, found in (("alone", alone), ("together", together))}
-    result = {
+    result: dict[str, Any] = {
         "benchmark": "shared_stream",
-        "ratio": largest["together"] / largest["alone"],
+        "ratio": None,
         "task": task.key,
         "size": options.size,
         "threads": options.threads,
         "device": torch.cuda.get_device_name(),
-        "alone": alone,
-        "together": together,
-        "sound": verdict,
-        "seconds": spent,
+        "sound": {"reason": "The program ended before it."},
+        "alone": [],
+        "together": [],
     }
+    start = time.perf_counter()
+    try:
+        result["sound"] = sound(task)
+    except UserError as error:
+        result["sound"] = {"reason": str(error)}
+    gc.collect()
+    torch.cuda.empty_cache()
+    for name, count, threads in (("alone", options.alone, 1), ("together", options.evaluations, options.threads)):
+
+        def note(found: dict[str, float], name: str = name) -> None:
+            result[name].append(found)
+            print(f"{name}: {found['speedup']:.3f} after {time.perf_counter() - start:.0f} s", file=sys.stderr)
+            if options.out is not None:  # killed from here on, it leaves what it has
+                reporting.write(result, options, "cuda")
+
+        evaluations(task, count, threads, note)
+    largest = {name: max(e["speedup"] for e in result[name]) for name in ("alone", "together")}
+    result |= {"ratio": largest["together"] / largest["alone"], "seconds": time.perf_counter() - start}
     if not reporting.hand_over(result, options, "cuda"):
         return
     print(f"task {task.key}, size {options.size}, the reference as its own candidate, {result['device']}")
-    for name, found in (("one at a time", alone), (f"{options.threads} threads", together)):
-        speedups = sorted(e["speedup"] for e in found)
+    for title, name in (("one at a time", "alone"), (f"{options.threads} threads", "together")):
+        speedups = sorted(e["speedup"] for e in result[name])
         print(
-            f"{name:16} n={len(found):3}  speedup min {speedups[0]:.3f}  median {statistics.median(speedups):.3f}  "
-            f"max {speedups[-1]:.1f}  called faster {sum(s > 1 for s in speedups)}/{len(found)}"
+            f"{title:16} n={len(speedups):3}  speedup min {speedups[0]:.3f}  median {statistics.median(speedups):.3f}  "
+            f"max {speedups[-1]:.1f}  called faster {sum(s > 1 for s in speedups)}/{len(speedups)}"
         )
-    print(f"{'sound':16} {verdict}")
+    print(f"{'sound':16} {result['sound']}")
 
 
 if __name__ == "__main__":

@@ -306,7 +306,7 @@ class Process:
             ErrorKind.EXCEPTION: "forward raised {}.",
             ErrorKind.OUT_OF_MEMORY: f"It needed more than {self._limits.memory_mib} MiB: {{}}.",
         }.get(kind, "{}.")
-        said = one_line(text).rstrip(".") or "no reason given"
+        said = one_line(text).rstrip(".?") or "no reason given"
         return CandidateFailure(kind, sentence.format(said[:1].upper() + said[1:] if sentence == "{}." else said))
 
     def _out_of_turn(self) -> CandidateFailure:
