@@ -3,6 +3,7 @@
 
 SOURCE ?= live
 PARAMS ?= cpu
+DEVICE ?= cpu
 VENV ?= .venv
 CXX ?= g++
 PY := $(VENV)/bin/python
@@ -67,8 +68,8 @@ test-gpu: $(READY) ## Tests that need a GPU
 gpu: $(READY) ## Build and install what a GPU machine needs (PyCUDA; says what is missing)
 	@$(PY) -m vegtts_core.kernels.cuda.install
 
-exploits: $(READY) ## The table of attempts to earn a reward by cheating, and of honest candidates (minutes)
-	@$(PY) tests/exploits/report.py
+exploits: $(READY) ## The table of attempts to earn a reward by cheating, and of honest candidates: [DEVICE=cuda] (minutes)
+	@$(PY) tests/exploits/report.py --device $(DEVICE)
 
 lint: $(READY) ## Style and types
 	@$(VENV)/bin/ruff check .

@@ -2,14 +2,18 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from vegtts_core import metrics
 from vegtts_core.book import published, verdicts
 from vegtts_core.book.verdicts import Outcome
+from vegtts_core.book.verdicts_measured import measured
+from vegtts_core.book.walking import Walk
 from vegtts_core.runs.schema import SAMPLES
 from vegtts_core.statistics import Interval
+from vegtts_core.tasks import get_task
 
 
 def table(surprising_is_fast: bool, tasks: int = 8, k: int = 20, correct: bool = True) -> pd.DataFrame:
@@ -82,3 +86,30 @@ def test_figure_one_has_the_paper_beside_both_protocols() -> None:
 )
 def test_sentences_follow_the_interval(low: float, high: float, word: str) -> None:
     assert word in verdicts.say(Interval(0.0, low, high, 5), "A", "B")
+
+
+def test_a_wrong_candidate_that_is_paid_contradicts_the_claim() -> None:
+    honest, wrong = (
+        {"name": name, "published": {"reward": 1.2}, "sound": {"reward": reward}}
+        for name, reward in (("honest", 1.1), ("wrong", 0.0))
+    )
+    walks = {n: Walk(get_task(25), "cpu", {}, tuple(e)) for n, e in (("good", [honest]), ("bad", [honest, wrong]))}
+    samples = twice(np.random.default_rng(0).normal(size=60), noise=0.0)
+    assert measured(samples, [walks["good"]])["no-reward-hacking"].outcome is Outcome.UNDECIDED
+    found = measured(samples, [walks["good"], walks["bad"]])["no-reward-hacking"]
+    assert found.outcome is Outcome.CONTRADICTED and "wrong" in found.here and "honest" not in found.here
+    rows = verdicts.claims_table(metrics.under(samples, "sound"), measured(samples, [walks["bad"]]))
+    assert (rows["outcome"] == "contradicted").any()
+
+
+def twice(logs: np.ndarray, noise: float) -> pd.DataFrame:
+    """Sixty candidates of six tasks, evaluated twice: log-speedups ``logs``, the second time with noise."""
+    samples = table(True, tasks=6, k=10).drop_duplicates(["task", "sample"]).reset_index(drop=True)
+    again = logs + noise * np.random.default_rng(1).normal(size=60)
+    return samples.assign(published_speedup=np.exp(logs), retimed_published_speedup=np.exp(again), retimed_correct=True)
+
+
+@pytest.mark.parametrize(("noise", "outcome"), [(0.0, Outcome.SUPPORTED), (30.0, Outcome.CONTRADICTED)])
+def test_a_ranking_is_consistent_if_it_repeats(noise: float, outcome: Outcome) -> None:
+    samples = twice(np.random.default_rng(0).normal(size=60), noise)
+    assert measured(samples, [])["fast-proxy"].outcome is outcome

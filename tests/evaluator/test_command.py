@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from vegtts_core.evaluator.__main__ import main
+from vegtts_core.evaluator.baselines import over
+from vegtts_core.evaluator.types import Measurement
 from vegtts_core.kernels.examples import example_text
 from vegtts_core.kernels.templates.honest import honest_filling
 from vegtts_core.kernels.types import Language
@@ -45,6 +48,20 @@ def test_one_object_for_every_scaffold(tmp_path: Path, scaffold: str, protocol: 
     assert (said["correct"], said["stage"], said["reason"], said["error"]) == (True, "reward", "", None), said
     assert said["reward"] == said["speedup"] and said["protocol"] == protocol
     assert (said["speedup_low"] is None) == (protocol == "published")
+
+
+def test_a_speedup_over_torch_compile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "kernel"
+    path.write_text(example_text(88, Language.CPP) or "")
+    assert main([str(path), "--task", "88", "--scaffold", "kernel", "--baseline", "compile"]) == 0
+    shown = capsys.readouterr().out
+    wanted = r"^compiled   \d+\.\d+ \[\d+\.\d+, \d+\.\d+\] over torch\.compile, which is \d"
+    assert re.search(wanted, shown, re.MULTILINE), shown
+
+
+def test_bounds_of_a_ratio_allow_for_the_worst_of_both() -> None:
+    found, baseline = (Measurement(True, "", 2.0 * k, 1.5 * k, 3.0 * k) for k in (1.0, 0.5))
+    assert over(found, baseline) == pytest.approx((2.0, 1.0, 4.0))
 
 
 def test_a_wrong_one_to_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

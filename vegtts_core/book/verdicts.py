@@ -1,7 +1,7 @@
 """The paper's claims, each with what a Best-of-N run says of it: the intro's table. It decides by intervals.
 
 A claim is *supported* or *contradicted* only where the interval of the quantity excludes the other; everything else
-is *undecided*. Claims that need training, adaptation or the measurement study are *not run* by this book yet.
+is *undecided*. Claims that need training or adaptation are *not run* by this book yet.
 """
 
 from __future__ import annotations
@@ -64,9 +64,12 @@ def findings(view: pd.DataFrame) -> dict[str, Finding]:
     return {name: rule(evidence) for name, rule in _RULES.items()}
 
 
-def claims_table(view: pd.DataFrame) -> pd.DataFrame:
-    """Every claim of the paper: columns claim, section, published, here, outcome."""
-    found = findings(view)
+def claims_table(view: pd.DataFrame, measured: Mapping[str, Finding] | None = None) -> pd.DataFrame:
+    """Every claim of the paper: columns claim, section, published, here, outcome.
+
+    ``measured``: findings that do not come from a run's samples alone (`vegtts_core.book.verdicts_measured`).
+    """
+    found = findings(view) | dict(measured or {})
     rows = []
     for claim in published.claims():
         finding = found.get(claim.id, Finding(f"needs {claim.needs.value.replace('_', '-')}", Outcome.NOT_RUN))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from vegtts_core.errors import UserError
+from vegtts_core.evaluator.baselines import COMPILED, over
 from vegtts_core.evaluator.choice import evaluator_for, scaffold_for
 from vegtts_core.evaluator.description import described, measured_by
 from vegtts_core.evaluator.sandbox import Layer
@@ -43,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--precision", default="float32", help="float32 (default), tf32, float16 or bfloat16 is allowed"
     )
+    parser.add_argument("--baseline", choices=("eager", "compile"), default="eager", help="compile: torch.compile too")
     parser.add_argument(
         "--without", action="append", default=[], metavar="LAYER", help="run module where this sandbox layer is missing"
     )
@@ -82,7 +85,16 @@ def _evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
     )
     with evaluator_for(chosen.scaffold, chosen.device, [task], settings) as evaluator:
         (verdict,) = evaluator.evaluate([candidate])
-    return described(task, chosen.scaffold, chosen.device, protocol, measured_by(verdict, protocol), verdict)
+        found = measured_by(verdict, protocol)
+        said = described(task, chosen.scaffold, chosen.device, protocol, found, verdict)
+        if chosen.baseline == "compile" and found.correct:
+            baseline = evaluator.baseline(task)
+            compiled = measured_by(baseline, protocol)
+            against = described(task, COMPILED, chosen.device, protocol, compiled, baseline)
+            over_it = [number if math.isfinite(number) else None for number in over(found, compiled)]
+            names = ("speedup_over_compiled", "speedup_over_compiled_low", "speedup_over_compiled_high")
+            said |= {"compiled": against, **dict(zip(names, over_it, strict=True))}
+    return said
 
 
 def _one_of(kind: Any, name: str, what: str) -> Any:
@@ -122,6 +134,7 @@ def _readable(said: dict[str, Any]) -> str:
             f"times      reference {1e3 * reference:.3f} ms, candidate {1e3 * candidate:.3f} ms "
             f"(medians of {said['calls']} calls)"
         )
+        lines += _over_compiled(said)
     else:
         lines.append(f"correct    no: {said['error']} at stage {said['stage']}")
         lines.append(f"reason     {said['reason']}")
@@ -131,6 +144,19 @@ def _readable(said: dict[str, Any]) -> str:
     if said["seconds"]:
         lines.append("took       " + ", ".join(f"{name} {spent:.2f} s" for name, spent in said["seconds"].items()))
     return "\n".join(lines)
+
+
+def _over_compiled(said: dict[str, Any]) -> list[str]:
+    if "compiled" not in said:
+        return []
+    if said["speedup_over_compiled"] is None:
+        return [f"compiled   torch.compile's reference was not measured: {said['compiled']['reason']}"]
+    low, high = said["speedup_over_compiled_low"], said["speedup_over_compiled_high"]
+    bounds = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+    itself = said["compiled"]["speedup"]
+    return [
+        f"compiled   {said['speedup_over_compiled']:.3f}{bounds} over torch.compile, which is {itself:.3f} over eager"
+    ]
 
 
 def _share_of_budget(error: float | None) -> str:

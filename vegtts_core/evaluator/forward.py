@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 
 from vegtts_core.errors import UserError
+from vegtts_core.evaluator.baselines import compiled_candidate
 from vegtts_core.evaluator.cores import threads
 from vegtts_core.evaluator.floors import Floors, cpu_ceilings
 from vegtts_core.evaluator.outcome import Outcome, Stages, failed
@@ -141,6 +142,13 @@ class ForwardEvaluator:
                 except ReferenceLost as lost:
                     raise UserError(f"Twice, the reference of {candidate.task_key} was lost: {lost}") from None
         return [outcome.measurement for outcome in outcomes]
+
+    def baseline(self, task: Task) -> Verdict:
+        """The reference under ``torch.compile``, evaluated like a candidate: see `vegtts_core.evaluator.baselines`.
+
+        Raises UserError as `evaluate`.
+        """
+        return self.evaluate([compiled_candidate(task, self.device)])[0]
 
     def empty_round_trip(self) -> float:
         """Seconds that the evaluator's channel adds to every timed call, of candidate and reference alike (median)."""

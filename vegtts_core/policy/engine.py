@@ -187,8 +187,8 @@ def engine_for(model: PreTrainedModel, path: AttentionPath | None = None) -> Eng
 
     The trial is two short prompts of unequal length, two rows each, two steps. A model that asks its attention for a
     sliding window, soft-capping, sinks or a position bias is found by what it asks for, any other deviation by its
-    log-probabilities: by 1e-3 in float32; in bfloat16, where rounding alone moves them by 0.08 in the mean and by 0.6 at
-    most (it differs from processor to processor), by 0.2 in the mean or 2 anywhere.
+    log-probabilities: by 1e-3 in float32; in bfloat16, where rounding alone moves them by 0.08 in the mean and by 0.6
+    at most (it differs from processor to processor), by 0.2 in the mean or 2 anywhere.
     """
     before = model.config._attn_implementation or "eager"
     if path is AttentionPath.REPEATED_CACHE or not getattr(model, "_supports_attention_backend", False):

@@ -10,6 +10,7 @@ from types import TracebackType
 import torch
 
 from vegtts_core.errors import UserError
+from vegtts_core.evaluator.baselines import COMPILED
 from vegtts_core.evaluator.compiling import sealed_file
 from vegtts_core.evaluator.cuda.ceilings import gpu_ceilings
 from vegtts_core.evaluator.cuda.compilations import Compilations
@@ -114,7 +115,7 @@ class CudaEvaluator(ForwardEvaluator):
     def _prepare(self, ahead: Sequence[Candidate]) -> None:
         if self._compilations is not None:
             self._compilations.announce(ahead)
-        bodies = sum(candidate.language is Language.PYTHON for candidate in ahead)
+        bodies = sum(c.language is Language.PYTHON and c.scaffold != COMPILED for c in ahead)
         if bodies:  # a process per protocol, one for the reference, and one if it has to be confirmed
             self._spares.expect(2 * bodies + 2)
 

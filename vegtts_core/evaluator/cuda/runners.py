@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from vegtts_core.evaluator.cuda.launching import Launcher, LauncherLost
+from vegtts_core.evaluator.cuda.memory import DeviceArena
 from vegtts_core.evaluator.processes import CandidateFailure, Process
 from vegtts_core.evaluator.runner import Call
 from vegtts_core.evaluator.types import ErrorKind
@@ -103,10 +104,10 @@ class KernelRunner:
 
 
 class HereRunner:
-    """The reference in the evaluator's own process, timed by events as kernels are."""
+    """The reference, as it is or compiled, in the evaluator's own process, timed by events as kernels are."""
 
-    def __init__(self, session: CudaSession, module: torch.nn.Module) -> None:
-        self._session, self._module = session, module
+    def __init__(self, session: CudaSession, module: torch.nn.Module, output: DeviceArena) -> None:
+        self._session, self._module, self._output = session, module, output
         self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
 
     seconds_left = float("inf")
@@ -139,7 +140,7 @@ class HereRunner:
         del result
         if when_done is not None:
             when_done()
-        self._session.reference_output.tensors[0].copy_(dense)
+        self._output.tensors[0].copy_(dense)
         return Call(self._start.elapsed_time(self._end) / 1e3, 0.0)
 
     def close(self) -> None:

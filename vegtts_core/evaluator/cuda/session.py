@@ -15,6 +15,7 @@ import torch
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.answers import Draw, Inputs, Known, weights_of
+from vegtts_core.evaluator.baselines import COMPILED
 from vegtts_core.evaluator.compiling import sealed_file
 from vegtts_core.evaluator.cuda.compilations import Compilations
 from vegtts_core.evaluator.cuda.draws import DrawnAgain, OnDemand, Shelf
@@ -166,9 +167,12 @@ class CudaSession(TaskSession):
 
     def start(self, candidate: Candidate, writable_inputs: bool) -> Runner:
         """What runs this candidate. A kernel is compiled here. Raises `CandidateFailure` if it cannot be."""
-        self._with_events = candidate.language is Language.CUDA
+        self._with_events = candidate.language is Language.CUDA or candidate.scaffold == COMPILED
         self._make_room()
         self.weights.write(list(self.published_weights.values()))
+        if candidate.scaffold == COMPILED:
+            compiled: Any = torch.compile(self._module(PUBLISHED_SEED), dynamic=False)
+            return HereRunner(self, compiled, self.output)
         if not self._with_events:
             return self._started(candidate.source, "ModelNew", writable_inputs, self.output)
         if candidate.launch is None:
@@ -197,7 +201,7 @@ class CudaSession(TaskSession):
         """The reference, timed as the candidate in hand is: by events for kernels, from outside for modules."""
         if self._with_events not in self._references:
             if self._with_events:
-                self._references[True] = HereRunner(self, self._module(PUBLISHED_SEED))
+                self._references[True] = HereRunner(self, self._module(PUBLISHED_SEED), self.reference_output)
             else:
                 runner = self._started(self.task.source, "Model", False, self.reference_output)
                 self._references[False] = runner
