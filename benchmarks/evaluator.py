@@ -3,7 +3,7 @@
 The set is made for the tasks given (the 20 evaluation tasks of seed 42) and each scaffold: per task an honest
 candidate, a wrong one, one that does not compile or build and one that crashes; and ``--hanging`` endless loops in all
 (kernels only: ``forward`` allows no loops). A hanging one costs ``--call-seconds``. Both protocols run, unless
-``--protocol`` names one.
+``--protocol`` names one. What is computed once per task (inputs, answers) is timed apart, and counts in the rate.
 
     python benchmarks/evaluator.py [--device cpu|cuda] [--scaffold kernel ...] [--kernelbench CHECKOUT] [--json]
 
@@ -96,7 +96,8 @@ def ours(options: argparse.Namespace, scaffold: str, tasks: list[Task]) -> dict[
         warm = [candidate for kind, candidate in candidates if kind == "honest"][:1]
         evaluator.evaluate(warm, fresh=True)  # processes started, ceilings measured: what is paid once
         start = time.perf_counter()
-        candidates, verdicts, left_out = _by_task(evaluator, candidates, start + options.seconds)
+        by_key = {task.key: task for task in tasks}
+        candidates, verdicts, left_out, prepared = _by_task(evaluator, by_key, candidates, start + options.seconds)
         seconds = time.perf_counter() - start
     by_kind: dict[str, list[float]] = {}
     for (kind, _), verdict in zip(candidates, verdicts, strict=True):
@@ -107,6 +108,7 @@ def ours(options: argparse.Namespace, scaffold: str, tasks: list[Task]) -> dict[
         "left_out": left_out,
         "seconds": seconds,
         "candidates_per_second": len(candidates) / seconds,
+        "preparing_seconds_per_task": statistics.mean(prepared) if prepared else None,
         "seconds_by_kind": {kind: statistics.mean(values) for kind, values in by_kind.items()},
         "slowest_by_kind": {kind: max(values) for kind, values in by_kind.items()},
         "count_by_kind": {kind: len(values) for kind, values in by_kind.items()},
@@ -117,22 +119,25 @@ def ours(options: argparse.Namespace, scaffold: str, tasks: list[Task]) -> dict[
 
 
 def _by_task(
-    evaluator: ForwardEvaluator, candidates: list[tuple[str, Candidate]], end: float
-) -> tuple[list[tuple[str, Candidate]], list[Verdict], dict[str, str]]:
-    """What was evaluated, the verdicts, and why tasks are left out (too large for the device, or out of time)."""
-    evaluated, verdicts, left_out = [], [], {}
+    evaluator: ForwardEvaluator, tasks: dict[str, Task], candidates: list[tuple[str, Candidate]], end: float
+) -> tuple[list[tuple[str, Candidate]], list[Verdict], dict[str, str], list[float]]:
+    """What was evaluated, the verdicts, why tasks are left out (too large, or out of time), seconds to prepare each."""
+    evaluated, verdicts, left_out, prepared = [], [], {}, []
     for key in dict.fromkeys(candidate.task_key for _, candidate in candidates):
         if time.perf_counter() > end:
             left_out[key] = "The time that --seconds allows was over."
             continue
         mine = [pair for pair in candidates if pair[1].task_key == key]
         try:
+            begun = time.perf_counter()
+            evaluator.prepare(tasks[key])
+            prepared.append(time.perf_counter() - begun)
             verdicts += evaluator.evaluate([candidate for _, candidate in mine])
         except UserError as error:
             left_out[key] = str(error)
         else:
             evaluated += mine
-    return evaluated, verdicts, left_out
+    return evaluated, verdicts, left_out, prepared
 
 
 def _outcomes(candidates: list[tuple[str, Candidate]], verdicts: list[Verdict], kind: str) -> dict[str, int]:
@@ -218,6 +223,8 @@ def main() -> None:
         print(f"{each['scaffold']}: {each['candidates']} candidates, {each['candidates_per_second']:.2f} per second")
         for key, reason in each["left_out"].items():
             print(f"  {key} left out: {reason}")
+        if each["preparing_seconds_per_task"] is not None:
+            print(f"  preparing {each['preparing_seconds_per_task']:7.3f} s a task: inputs and their answers")
         for kind, seconds in each["seconds_by_kind"].items():
             slowest = each["slowest_by_kind"][kind]
             said = ", ".join(f"{n} {name}" for name, n in each["outcomes"][kind].items())

@@ -40,14 +40,16 @@ def _sets(found: Sequence[Recording]) -> list[tuple[Recording, Mapping[str, Any]
 def rates(found: Sequence[Recording]) -> pd.DataFrame:
     """One row per device, shapes and scaffold, and one for KernelBench where it ran in the same recording.
 
-    Columns: where, scaffold, candidates, rate (per second) and mean seconds per kind of candidate (NaN: none in it).
+    Columns: where, scaffold, candidates, rate (per second), preparing (mean seconds per task) and mean seconds per kind of
+    candidate (NaN: none in it).
     """
     rows = []
     for recording in found:
         for each in recording.data["ours"]:
             row = {"where": recording.where, "scaffold": each["scaffold"], "candidates": each["candidates"]}
             seconds = each["seconds_by_kind"]
-            rows.append(row | {"rate": each["candidates_per_second"]} | {kind: seconds.get(kind) for kind in KINDS})
+            row |= {"rate": each["candidates_per_second"], "preparing": each.get("preparing_seconds_per_task")}
+            rows.append(row | {kind: seconds.get(kind) for kind in KINDS})
         peer = recording.data.get("peer")
         if peer:
             row = {"where": recording.where, "scaffold": PEER, "candidates": peer["candidates"]}
@@ -60,6 +62,7 @@ RATE_COLUMNS = {
     "where": Column("device"),
     "candidates": Column("n", ".0f"),
     "rate": Column("per second", ".2f"),
+    "preparing": Column("preparing a task (s)", ".2g"),
     **{kind: Column(kind, ".2g", group="mean seconds per candidate") for kind in KINDS},
 }
 

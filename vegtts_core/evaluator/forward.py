@@ -122,6 +122,18 @@ class ForwardEvaluator:
             self._end_session()
         return [verdicts[index] for index in range(len(candidates))]
 
+    def prepare(self, task: Task) -> None:
+        """Draw a task's inputs and compute their answers now, not when its first candidate is evaluated.
+
+        Raises UserError as `evaluate`.
+        """
+        lock = self._lock
+        if lock is None:
+            raise UserError(_NOT_RUNNING)
+        with lock.running(), threads(1):
+            session = self._session_of(task)
+            assert session.draws and session.hidden_draws
+
     def repeat(self, candidate: Candidate, protocol: ProtocolName, count: int) -> list[Measurement]:
         """Measure one candidate ``count`` times in one process under one protocol; one measurement if it fails.
 
