@@ -40,8 +40,8 @@ def _sets(found: Sequence[Recording]) -> list[tuple[Recording, Mapping[str, Any]
 def rates(found: Sequence[Recording]) -> pd.DataFrame:
     """One row per device, shapes and scaffold, and one for KernelBench where it ran in the same recording.
 
-    Columns: where, scaffold, candidates, rate (per second), preparing (mean seconds per task; None where it was not timed
-    apart) and mean seconds per kind of candidate (NaN: none in it).
+    Columns: where, scaffold, candidates, rate (per second), preparing (mean seconds per task; None if not timed apart)
+    and mean seconds per kind of candidate (NaN: none in it).
     """
     rows = []
     for recording in found:
