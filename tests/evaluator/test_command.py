@@ -50,6 +50,7 @@ def test_one_object_for_every_scaffold(tmp_path: Path, scaffold: str, protocol: 
     assert (said["speedup_low"] is None) == (protocol == "published")
 
 
+@pytest.mark.slow
 def test_a_speedup_over_torch_compile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "kernel"
     path.write_text(example_text(88, Language.CPP) or "")
