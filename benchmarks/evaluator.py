@@ -9,7 +9,7 @@ candidate, a wrong one, one that does not compile or build and one that crashes;
 
 With ``--kernelbench`` the same candidates of scaffold ``forward`` also go through KernelBench's own
 ``eval_kernel_against_ref`` with its full protocol (5 correctness and 50 timing trials; CUDA only), and ``ratio`` is
-ours over its candidates per second. Without a peer ``ratio`` is null.
+its seconds over ours for the candidates of the tasks that both finished. Without a peer ``ratio`` is null.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import importlib.util
 import resource
 import statistics
 import sys
 import time
+import types
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -97,7 +99,7 @@ def ours(options: argparse.Namespace, scaffold: str, tasks: list[Task]) -> dict[
         evaluator.evaluate(warm, fresh=True)  # processes started, ceilings measured: what is paid once
         start = time.perf_counter()
         by_key = {task.key: task for task in tasks}
-        candidates, verdicts, left_out, prepared = _by_task(evaluator, by_key, candidates, start + options.seconds)
+        candidates, verdicts, left_out, spent = _by_task(evaluator, by_key, candidates, start + options.seconds)
         seconds = time.perf_counter() - start
     by_kind: dict[str, list[float]] = {}
     for (kind, _), verdict in zip(candidates, verdicts, strict=True):
@@ -108,7 +110,8 @@ def ours(options: argparse.Namespace, scaffold: str, tasks: list[Task]) -> dict[
         "left_out": left_out,
         "seconds": seconds,
         "candidates_per_second": len(candidates) / seconds,
-        "preparing_seconds_per_task": statistics.mean(prepared) if prepared else None,
+        "preparing_seconds_per_task": statistics.mean(each["preparing"] for each in spent.values()) if spent else None,
+        "seconds_by_task": {key: each["preparing"] + each["evaluating"] for key, each in spent.items()},
         "seconds_by_kind": {kind: statistics.mean(values) for kind, values in by_kind.items()},
         "slowest_by_kind": {kind: max(values) for kind, values in by_kind.items()},
         "count_by_kind": {kind: len(values) for kind, values in by_kind.items()},
@@ -120,9 +123,9 @@ def ours(options: argparse.Namespace, scaffold: str, tasks: list[Task]) -> dict[
 
 def _by_task(
     evaluator: ForwardEvaluator, tasks: dict[str, Task], candidates: list[tuple[str, Candidate]], end: float
-) -> tuple[list[tuple[str, Candidate]], list[Verdict], dict[str, str], list[float]]:
-    """What was evaluated, the verdicts, why tasks are left out (too large, or out of time), seconds to prepare each."""
-    evaluated, verdicts, left_out, prepared = [], [], {}, []
+) -> tuple[list[tuple[str, Candidate]], list[Verdict], dict[str, str], dict[str, dict[str, float]]]:
+    """What was evaluated, the verdicts, why tasks are left out (too large, or out of time), seconds spent on each."""
+    evaluated, verdicts, left_out, spent = [], [], {}, {}
     for key in dict.fromkeys(candidate.task_key for _, candidate in candidates):
         if time.perf_counter() > end:
             left_out[key] = "The time that --seconds allows was over."
@@ -131,13 +134,14 @@ def _by_task(
         try:
             begun = time.perf_counter()
             evaluator.prepare(tasks[key])
-            prepared.append(time.perf_counter() - begun)
+            ready = time.perf_counter()
             verdicts += evaluator.evaluate([candidate for _, candidate in mine])
+            spent[key] = {"preparing": ready - begun, "evaluating": time.perf_counter() - ready}
         except UserError as error:
             left_out[key] = str(error)
         else:
             evaluated += mine
-    return evaluated, verdicts, left_out, prepared
+    return evaluated, verdicts, left_out, spent
 
 
 def _outcomes(candidates: list[tuple[str, Candidate]], verdicts: list[Verdict], kind: str) -> dict[str, int]:
@@ -145,10 +149,23 @@ def _outcomes(candidates: list[tuple[str, Candidate]], verdicts: list[Verdict], 
     return dict(Counter(str(v.error.value if v.error else "passed") for (k, _), v in pairs if k == kind))
 
 
+#: What KernelBench's helpers import to ask hosted models; evaluating calls none of it.
+_CLIENTS = {"dotenv": "load_dotenv", "openai": "OpenAI", "litellm": "completion"}
+
+
 def peers_own(checkout: str) -> Callable[..., Any]:
-    """KernelBench's evaluation. Ends the program if it cannot be imported: before anything is measured."""
+    """KernelBench's evaluation. Ends the program if it cannot be imported: before anything is measured.
+
+    Its module of helpers imports the clients of hosted models; those that are not installed get an empty stand-in.
+    """
     sys.path.insert(0, f"{checkout}/src")
+    for name, member in _CLIENTS.items():
+        if importlib.util.find_spec(name) is None:
+            stand_in = types.ModuleType(name)
+            setattr(stand_in, member, lambda *_, **__: None)
+            sys.modules[name] = stand_in
     try:
+        importlib.import_module("kernelbench.utils")
         return importlib.import_module("kernelbench.eval").eval_kernel_against_ref
     except (ImportError, AttributeError) as error:
         sys.exit(
@@ -159,39 +176,53 @@ def peers_own(checkout: str) -> Callable[..., Any]:
 def peer(evaluate: Callable[..., Any], options: argparse.Namespace, tasks: list[Task]) -> dict[str, Any]:
     """KernelBench's own evaluation of the candidates of scaffold ``forward``, one after another."""
     sources = {task.key: task.source for task in tasks}
-    seconds, failures = [], 0
+    by_task: dict[str, list[float]] = {}
+    count = Counter[str]()
     begun = time.perf_counter()
     for _, candidate in mixed_set(tasks, "forward", options.device, 0):
+        key = candidate.task_key
+        if key not in by_task and time.perf_counter() - begun > options.peer_seconds:
+            break
         start = time.perf_counter()
         try:
             with contextlib.redirect_stdout(sys.stderr):  # it prints; --json prints one object and nothing else
-                evaluate(
-                    sources[candidate.task_key],
+                result = evaluate(
+                    sources[key],
                     candidate.source,
                     num_correct_trials=5,
                     num_perf_trials=50,
                     measure_performance=True,
                     device=torch.device("cuda:0"),
                 )
+            count["correct" if result is not None and result.correctness else "failed"] += 1
         except Exception:  # its own candidates can end it with any exception: that is one of its outcomes
-            failures += 1
-        seconds.append(time.perf_counter() - start)
-        if time.perf_counter() - begun > options.peer_seconds:
-            break
+            count["exceptions"] += 1
+        by_task.setdefault(key, []).append(time.perf_counter() - start)
+        print(f"KernelBench: {key} {by_task[key][-1]:.1f} s", file=sys.stderr)
+    seconds = [each for every in by_task.values() for each in every]
     return {
         "candidates": len(seconds),
         "seconds": sum(seconds),
         "candidates_per_second": len(seconds) / sum(seconds),
         "slowest_seconds": max(seconds),
-        "exceptions": failures,
+        "seconds_by_task": {key: sum(every) for key, every in by_task.items()},
+        "outcomes": dict(count),
     }
+
+
+def _ratio(ours: dict[str, Any], theirs: dict[str, Any]) -> float | None:
+    """Its seconds over ours, summed over the tasks that both finished: the same candidates."""
+    common = ours["seconds_by_task"].keys() & theirs["seconds_by_task"].keys()
+    if not common:
+        return None
+    return sum(theirs["seconds_by_task"][key] for key in common) / sum(ours["seconds_by_task"][key] for key in common)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--scaffold", action="append", choices=("forward", "kernel", "template"))
-    parser.add_argument("--tasks", default="l1_seed42_eval")
+    parser.add_argument("--tasks", nargs="+", default=["l1_seed42_eval"], help="a selection, or keys")
     parser.add_argument("--size", default="cpu")
     parser.add_argument("--hanging", type=int, default=2, help="endless loops in the set of scaffold kernel")
     parser.add_argument("--call-seconds", type=float, default=1.0, help="limit of one call")
@@ -203,13 +234,13 @@ def main() -> None:
     options = parser.parse_args()
     evaluate = peers_own(options.kernelbench) if options.kernelbench else None
     try:
-        tasks = load_tasks(options.tasks, options.size)
+        tasks = load_tasks(options.tasks[0] if len(options.tasks) == 1 else options.tasks, options.size)
         found = [ours(options, name, tasks) for name in options.scaffold or ("forward", "kernel", "template")]
     except UserError as error:
         sys.exit(f"error: {error}")
     theirs = peer(evaluate, options, tasks) if evaluate else None
     forward = next((each for each in found if each["scaffold"] == "forward"), None)
-    ratio = forward["candidates_per_second"] / theirs["candidates_per_second"] if forward and theirs else None
+    ratio = _ratio(forward, theirs) if forward and theirs else None
     device = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
     result = {"benchmark": "evaluator", "ratio": ratio, "device": device, "size": options.size, "ours": found} | {
         "peer": theirs,

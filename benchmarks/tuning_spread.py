@@ -124,8 +124,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=12, help="choices per task")
     parser.add_argument("--rounds", type=int, default=7, help="calls of each choice")
     parser.add_argument("--threads", type=int, default=2, help="of the reference, and compilers at a time")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no task after so long")
     reporting.add_arguments(parser)
     options = parser.parse_args()
+    begun = time.perf_counter()
     torch.set_num_threads(options.threads)
     keys = options.tasks or [entry.key for entry in covered() if entry.family]
     rows = []
@@ -133,6 +135,8 @@ def main() -> None:
         print(f"{'task':15}{'family':16}{'fastest':>10}{'slowest':>10}{'ratio':>8}{'reference':>11}   wrong")
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(options.threads) as pool:
         for key in keys:
+            if rows and time.perf_counter() - begun > options.seconds:
+                break
             try:
                 task = get_task(key, options.size)
                 rows.append(spread(task, options.device, options.count, options.rounds, Path(name), pool))
