@@ -5,10 +5,12 @@ copies them to the device, and times calls between two CUDA events on the thread
 one for all threads: another thread's copy of gigabytes can land between two events and count as the call's time.
 
 Here every candidate is the reference itself, so that its true speedup is 1. The sound protocol measures it first; then
-evaluations run as KernelBench times them, one at a time and in ``--threads`` threads. With ``--out`` the file is
-written anew after every one of them.
+evaluations run as KernelBench times them, one at a time and in ``--threads`` threads; between the two, for ``--beside``
+seconds, its timing alone, again and again, beside one thread that copies the task's inputs to the device half of the
+time: that shows what a meeting does without waiting for one. With ``--out`` the file is written anew after every one
+of them.
 
-    python benchmarks/shared_stream.py [--task 4] [--size kernelbench] [--alone 2] [--evaluations 8] [--json]
+    python benchmarks/shared_stream.py [--task 4] [--size kernelbench] [--alone 2] [--evaluations 8] [--beside 60]
 
 With ``--json`` the object's ``ratio`` is the largest speedup seen with threads over the largest without.
 """
@@ -17,11 +19,13 @@ from __future__ import annotations
 
 import argparse
 import gc
+import random
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from typing import Any
 
 import reporting
@@ -93,6 +97,30 @@ def evaluations(task: Task, count: int, threads: int, note: Callable[[dict[str, 
             note(waiting.result())
 
 
+@torch.no_grad()
+def beside_copies(task: Task, seconds: float, note: Callable[[dict[str, float]], None]) -> None:
+    """The reference timed as candidate and as reference beside a thread that copies the task's inputs, and pauses."""
+    namespace = exec_module(task.source)
+    model = namespace["Model"](*namespace["get_init_inputs"]()).cuda()
+    inputs, end, pause = on_device(task), time.perf_counter() + seconds, random.Random(SEED)
+    host = [_uniform(spec.shape) for spec in task.inputs if spec.shape is not None]
+
+    def copy() -> None:
+        while time.perf_counter() < end:
+            start = time.perf_counter()
+            for values in host:
+                values.cuda()
+            time.sleep(2 * pause.random() * (time.perf_counter() - start))
+
+    with ThreadPoolExecutor(1) as pool:
+        copying = pool.submit(copy)
+        while time.perf_counter() < end:
+            candidate_ms, reference_ms = timed(lambda: model(*inputs)), timed(lambda: model(*inputs))
+            pair = {"reference_ms": reference_ms, "candidate_ms": candidate_ms}
+            note(pair | {"speedup": reference_ms / candidate_ms})
+        copying.result()
+
+
 def sound(task: Task) -> dict[str, Any]:
     """What the sound protocol says of the reference as its own candidate."""
     candidate = ForwardScaffold().parse(task, task.forward_body)
@@ -120,6 +148,7 @@ def main() -> None:
     parser.add_argument("--alone", type=int, default=2, help="evaluations one at a time")
     parser.add_argument("--evaluations", type=int, default=8, help="evaluations in threads")
     parser.add_argument("--threads", type=int, default=4)
+    parser.add_argument("--beside", type=float, default=60.0, help="seconds of timing beside a thread that copies")
     reporting.add_arguments(parser)
     options = parser.parse_args()
     if not torch.cuda.is_available():
@@ -135,6 +164,7 @@ def main() -> None:
         "sound": {"reason": "The program ended before it."},
         "alone": [],
         "together": [],
+        "beside": [],
     }
     start = time.perf_counter()
     try:
@@ -143,21 +173,26 @@ def main() -> None:
         result["sound"] = {"reason": str(error)}
     gc.collect()
     torch.cuda.empty_cache()
-    for name, count, threads in (("alone", options.alone, 1), ("together", options.evaluations, options.threads)):
 
-        def note(found: dict[str, float], name: str = name) -> None:
-            result[name].append(found)
-            print(f"{name}: {found['speedup']:.3f} after {time.perf_counter() - start:.0f} s", file=sys.stderr)
-            if options.out is not None:  # killed from here on, it leaves what it has
-                reporting.write(result, options, "cuda")
+    def note(name: str, found: dict[str, float]) -> None:
+        result[name].append(found)
+        print(f"{name}: {found['speedup']:.3f} after {time.perf_counter() - start:.0f} s", file=sys.stderr)
+        if options.out is not None:  # killed from here on, it leaves what it has
+            reporting.write(result, options, "cuda")
 
-        evaluations(task, count, threads, note)
+    evaluations(task, options.alone, 1, partial(note, "alone"))
+    beside_copies(task, options.beside, partial(note, "beside"))
+    evaluations(task, options.evaluations, options.threads, partial(note, "together"))
     largest = {name: max(e["speedup"] for e in result[name]) for name in ("alone", "together")}
     result |= {"ratio": largest["together"] / largest["alone"], "seconds": time.perf_counter() - start}
     if not reporting.hand_over(result, options, "cuda"):
         return
     print(f"task {task.key}, size {options.size}, the reference as its own candidate, {result['device']}")
-    for title, name in (("one at a time", "alone"), (f"{options.threads} threads", "together")):
+    for title, name in (
+        ("one at a time", "alone"),
+        ("beside copies", "beside"),
+        (f"{options.threads} threads", "together"),
+    ):
         speedups = sorted(e["speedup"] for e in result[name])
         print(
             f"{title:16} n={len(speedups):3}  speedup min {speedups[0]:.3f}  median {statistics.median(speedups):.3f}  "
