@@ -166,10 +166,21 @@ def _against_peer(recording: Recording) -> str:
     ratio = recording.data.get("ratio")
     if ratio is None:
         return "KernelBench was not run beside it"
-    times = f"scaffold forward at {number(float(ratio), '{:.2g}×')} KernelBench's rate"
+    times = f"scaffold forward at {number(float(ratio), '{:.2g}×')} KernelBench's rate on the tasks that both finished"
+    by_task = _ratio_by_task(recording)
+    if by_task:
+        texts = [f"{number(by_task[key], '{:.2g}×')} on task {key.rpartition('/')[2]}" for key in by_task]
+        times += f" ({listed(texts)})"
     if ratio >= TIMES_PEER:
         return f"{times}, as was the target"
     return f"{times}, short of the target of {number(TIMES_PEER, '{:.0f}×')}"
+
+
+def _ratio_by_task(recording: Recording) -> dict[str, float]:
+    """KernelBench's seconds over ours, per task that both finished; empty if the recording does not tell."""
+    forward = next(each for each in recording.data["ours"] if each["scaffold"] == "forward")
+    ours, theirs = forward.get("seconds_by_task", {}), recording.data["peer"].get("seconds_by_task", {})
+    return {key: theirs[key] / ours[key] for key in ours if key in theirs}
 
 
 # -- ten thousand candidates -------------------------------------------------------------------------------------
