@@ -148,7 +148,8 @@ def verdict(recording: Recording | None) -> str:
             f"Reproduced in part: threads inflate identical code up to {number(largest, '{:,.3g}×')}, "
             "not to the published size."
         )
+    factor = max(largest, 1 / min(float(each["speedup"]) for _, found in _conditions(recording.data) for each in found))
     return (
-        f"Not reproduced: a shared stream makes identical code at most {number(largest, '{:,.3g}×')} as fast, "
-        "so on this machine the published value needs another cause."
+        f"Not reproduced: a shared stream changes the speedup of identical code by a factor of at most "
+        f"{number(factor, '{:,.3g}')}, so on this machine the published value needs another cause."
     )

@@ -13,13 +13,22 @@ _PACKAGES = ("torch", "transformers", "peft", "tokenizers", "numpy", "pyarrow", 
 
 
 def git_commit(root: Path) -> dict[str, Any]:
-    """Commit of the project's tree and whether files differ from it; ``commit`` is None outside a git tree."""
+    """Commit of the project's tree and whether code that measures differs from it; ``commit`` is None outside a git tree."""
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True, timeout=10
         ).stdout.strip()
         status = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no", "--", "vegtts_core"],
+            [
+                "git",
+                "status",
+                "--porcelain",
+                "--untracked-files=no",
+                "--",
+                "vegtts_core",
+                "benchmarks",
+                "tests/exploits",
+            ],
             cwd=root,
             capture_output=True,
             text=True,
