@@ -13,7 +13,7 @@ _PACKAGES = ("torch", "transformers", "peft", "tokenizers", "numpy", "pyarrow", 
 
 
 def git_commit(root: Path) -> dict[str, Any]:
-    """Commit of the project's tree and whether measuring code differs from it; ``commit`` is None outside a git tree."""
+    """The tree's commit and whether measuring code differs from it; ``commit`` is None outside a git tree."""
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True, timeout=10
