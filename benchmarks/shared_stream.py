@@ -194,6 +194,8 @@ def main() -> None:
         (f"{options.threads} threads", "together"),
     ):
         speedups = sorted(e["speedup"] for e in result[name])
+        if not speedups:
+            continue
         print(
             f"{title:16} n={len(speedups):3}  speedup min {speedups[0]:.3f}  median {statistics.median(speedups):.3f}  "
             f"max {speedups[-1]:.1f}  called faster {sum(s > 1 for s in speedups)}/{len(speedups)}"

@@ -159,6 +159,7 @@ def main() -> None:
         "count": options.count,
         "rounds": options.rounds,
         "tasks": rows,
+        "left_out": keys[len(rows) :],
     }
     if reporting.hand_over(result, options, options.device):
         print(f"median ratio {result['ratio']:.2f}; at least {ENOUGH} on {result['share_of_tasks']:.0%} of tasks")

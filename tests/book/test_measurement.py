@@ -86,10 +86,21 @@ def shared(largest, alone=1.0, **sound):
 
 def test_the_verdict_follows_the_largest_speedup():
     assert stream.verdict(shared(250.0)).startswith("Reproduced: concurrent")
-    assert stream.verdict(shared(40.0)).startswith("Reproduced in part: threads inflate identical code up to 40×")
+    part = "Reproduced in part: a shared stream inflates identical code up to 40×"
+    assert stream.verdict(shared(40.0)).startswith(part)
     assert stream.verdict(shared(1.4)).startswith("Not reproduced")
+    assert "by a factor of at most 100," in stream.verdict(shared(1.4))  # the 0.01 among them: harm in either direction
     assert "not by the threads" in stream.verdict(shared(250.0, alone=300.0))
     assert "not tried" in stream.verdict(None)
+
+
+def test_timing_beside_copies_counts_where_it_was_recorded():
+    beside = {"beside": [{"reference_ms": 60.0, "candidate_ms": 1.0, "speedup": 60.0}]}
+    recording = Recording("shared_stream", {**shared(1.2).data, **beside})
+    assert stream.verdict(recording).startswith("Reproduced in part: a shared stream inflates identical code up to 60×")
+    assert "60× in 1 timing beside a thread" in stream.here(recording)
+    assert stream.BESIDE in set(stream.table(recording)["how"]) & set(stream.speedups(recording)["how"])
+    assert "beside" not in stream.here(shared(1.2)) and stream.BESIDE not in set(stream.table(shared(1.2))["how"])
 
 
 @pytest.mark.parametrize("recording", [shared(250.0), shared(3.0, reason="too large"), None])
@@ -182,6 +193,10 @@ def test_rates_are_held_against_targets_and_peer():
     assert "8.0 per second over the mixed set, which meets the target of 5; " in good and "as was the target" in good
     short = pace.verdict([pace_of(ratio=3.0, rate=2.0)])
     assert "misses the target of 5" in short and "short of the target of 30×" in short
+    by_task = pace_of()
+    by_task.data["ours"][0]["seconds_by_task"] = {"level1/12": 2.0, "level1/28": 5.0}
+    by_task.data["peer"]["seconds_by_task"] = {"level1/28": 100.0, "level1/30": 9.0}
+    assert "(20× on task 28)" in pace.verdict([by_task])
     cpu = pace.verdict([pace_of("evaluator_cpu", CPU, None)])
     assert "candidates that fail early" in cpu and "KernelBench was not run" in cpu
     assert "1 task of kernel" in pace.left_out([pace_of()])

@@ -117,8 +117,8 @@ def here(recording: Recording | None) -> str:
     threads = of(int(recording.data["threads"]), "thread")
     text = f"Identical code, at most {alone} one at a time, {together} with {threads}"
     if recording.data.get("beside"):
-        beside, count = number(_largest(recording, "beside"), "{:,.4g}×"), len(recording.data["beside"])
-        text += f", {beside} in {count} timings beside a thread that copies the inputs half of the time"
+        beside, count = number(_largest(recording, "beside"), "{:,.4g}×"), of(len(recording.data["beside"]), "timing")
+        text += f", {beside} in {count} beside a thread that copies the inputs half of the time"
     return f"{text}. {sound_text(recording.data['sound'])}"
 
 
@@ -145,7 +145,7 @@ def verdict(recording: Recording | None) -> str:
         return "Reproduced: concurrent evaluation alone makes identical code look two orders of magnitude faster."
     if largest > VISIBLE and largest > alone:
         return (
-            f"Reproduced in part: threads inflate identical code up to {number(largest, '{:,.3g}×')}, "
+            f"Reproduced in part: a shared stream inflates identical code up to {number(largest, '{:,.3g}×')}, "
             "not to the published size."
         )
     factor = max(largest, 1 / min(float(each["speedup"]) for _, found in _conditions(recording.data) for each in found))
