@@ -10,6 +10,7 @@ from made_tables import sample, table
 
 from vegtts_core import metrics, statistics
 from vegtts_core.book import published
+from vegtts_core.metrics.checkpoints import first_best
 
 SCORES = st.lists(st.integers(0, 8).map(lambda n: n / 8), min_size=1, max_size=8)
 
@@ -118,6 +119,7 @@ def test_a_step_without_a_task_is_refused_and_nothing_is_empty(recwarn):
 
 
 def test_ties_go_to_the_earliest_step_even_where_sums_round():
+    assert 0.1 + 0.2 > 0.3 and first_best([[0.3, 0.1 + 0.2], [0.2, 0.3]]).tolist() == [0, 1]
     # 0.1 + 0.2 against 0.3: means over tasks that are equal in exact arithmetic only.
     found = metrics.trajectory(adapted([[1, 2, 0], [3, 0, 0], [0, 0, 0]], k=10), "published")
     best = metrics.best_of_adaptation(found).iloc[0]
