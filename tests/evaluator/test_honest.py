@@ -36,7 +36,9 @@ def test_the_reference_itself_passes(evaluator: ForwardEvaluator, tasks: dict[st
     for measurement in (verdict.published, verdict.sound):
         assert measurement.correct and measurement.reward == measurement.speedup > 0
         assert measurement.decision is not None
-    assert len(verdict.sound.reference_seconds) == len(verdict.sound.candidate_seconds) == 6
+    # Twice as many where chance made six pairs say that it is faster, which new processes then have to confirm.
+    assert len(verdict.sound.reference_seconds) == len(verdict.sound.candidate_seconds)
+    assert len(verdict.sound.candidate_seconds) in (6, 12)
     assert len(verdict.published.candidate_seconds) == 5
     assert verdict.sound.speedup_low <= verdict.sound.speedup <= verdict.sound.speedup_high
     assert 0 <= verdict.sound.max_error <= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -73,7 +74,8 @@ def test_the_warm_process_is_replaced_when_it_is_lost(tasks: dict[str, Task]) ->
     with ForwardEvaluator([task], SOUND_ONLY) as evaluator:
         assert evaluator.evaluate([reference(task)])[0].error is None
         for child in psutil.Process().children(recursive=True):
-            child.kill()  # the warm process, and with it the reference's
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()  # the warm process, and with it the reference's, which may be gone by then
         (verdict,) = evaluator.evaluate([with_forward(task, "return A.matmul(B)")])
         assert verdict.error is None, verdict.reason
 
