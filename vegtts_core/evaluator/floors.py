@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -136,7 +137,8 @@ def cpu_ceilings(threads: int, anew: bool = False) -> Ceilings:
 
     Raises UserError if they cannot be measured.
     """
-    return remembered(f"{cpu_model()} {threads}", lambda: _measured(threads, anew), anew)
+    usable = min(threads, len(os.sched_getaffinity(0)))  # a process kept to one core measures one core
+    return remembered(f"{cpu_model()} {usable}", lambda: _measured(threads, anew), anew)
 
 
 def _measured(threads: int, anew: bool) -> Ceilings:
