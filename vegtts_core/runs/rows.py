@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from vegtts_core.evaluator.types import Measurement, Verdict
-from vegtts_core.policy.types import Completion
+from vegtts_core.policy.types import Completion, PolicyIdentity
 from vegtts_core.tasks.types import Task
 
 _VERDICT = TypeAdapter(Verdict)
@@ -46,6 +46,13 @@ def completion_columns(
         "mean_logprob": _mean(completion.logprobs),
         "sampling_mean_logprob": _mean(completion.sampling_logprobs),
     }
+
+
+def identity_facts(identity: PolicyIdentity) -> dict[str, Any]:
+    """What wrote the completions, for the manifest; its versions go elsewhere."""
+    facts = dataclasses.asdict(identity)
+    del facts["versions"]
+    return facts
 
 
 def verdict_columns(verdict: Verdict, reward: float) -> dict[str, Any]:

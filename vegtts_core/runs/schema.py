@@ -37,6 +37,7 @@ SAMPLES = pa.schema(
     [
         pa.field("task", pa.string(), metadata={"doc": "task key, e.g. level1/4"}),
         pa.field("task_id", pa.int64(), metadata={"doc": "KernelBench problem number"}),
+        pa.field("scaffold", pa.string(), metadata={"doc": "forward | template | kernel"}),
         pa.field("seed", pa.int64(), metadata={"doc": "seed of the run"}),
         pa.field("step", pa.int64(), metadata={"doc": "adaptation step; 0 for Best-of-N"}),
         pa.field("sample", pa.int64(), metadata={"doc": "0..k-1 within (task, seed, step)"}),

@@ -14,7 +14,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ class Run:
     """A complete run: parameters in, tables out.
 
     ``samples``: one row per rollout (`vegtts_core.runs.schema.SAMPLES`); ``compute``: what it cost;
-    ``references``: per task, the reference as its own candidate, its work and its floor.
+    ``references``: per task, the reference as its own candidate, its work and its floor. ``steps``: one row per step of
+    a run that moves weights; empty for others.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class Run:
     samples: pd.DataFrame
     compute: dict[str, Any]
     references: pd.DataFrame
+    steps: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def fingerprint(kind: str, parameters: Mapping[str, Any]) -> str:
@@ -77,6 +79,7 @@ def load_run(folder: Path) -> Run:
         samples=pq.read_table(folder / "samples.parquet").to_pandas(),
         compute=json.loads((folder / f"{manifest['kind']}_compute.json").read_text(encoding="utf-8")),
         references=pd.DataFrame(json.loads((folder / "references.json").read_text(encoding="utf-8"))),
+        steps=pd.DataFrame(read_lines(folder / "steps.jsonl") if "steps.jsonl" in manifest["files"] else []),
     )
 
 
@@ -143,6 +146,11 @@ class RunStore:
             facts.append(json.loads(table.schema.metadata[b"facts"]))
         return rows, facts
 
+    def unit(self, unit: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """One unit's rollouts and its facts."""
+        table = pq.read_table(self._unit_path(unit))
+        return table.to_pylist(), json.loads(table.schema.metadata[b"facts"])
+
     def append_verdict(self, value: Mapping[str, Any]) -> None:
         """One verdict (or any other JSON record with a ``kind``), on disk before this returns."""
         append_line(self._verdicts, value)
@@ -157,8 +165,12 @@ class RunStore:
         references: Sequence[Mapping[str, Any]],
         compute: Mapping[str, Any],
         facts: Mapping[str, Any],
+        more: Mapping[str, int] | None = None,
     ) -> None:
-        """Write the final tables and the manifest, then drop the parts. Rows are sorted by their key."""
+        """Write the final tables and the manifest, then drop the parts. Rows are sorted by their key.
+
+        ``more``: further files in the folder that belong to the run, with their numbers of rows.
+        """
         ordered = sorted(rows, key=lambda row: tuple(row[name] for name in KEY))
         keys = [tuple(row[name] for name in KEY) for row in ordered]
         if len(set(keys)) != len(keys):
@@ -169,6 +181,7 @@ class RunStore:
         compute_name = f"{self.kind}_compute.json"
         write_json(self.folder / compute_name, compute)
         counts = {"samples.parquet": len(ordered), "references.json": len(references), compute_name: 1}
+        counts |= more or {}
         manifest = {
             "kind": self.kind,
             "parameters": self.parameters,

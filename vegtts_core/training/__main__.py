@@ -1,0 +1,51 @@
+"""``python -m vegtts_core.training adapt --params cpu``: runs that move weights, on a terminal, with progress."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from vegtts_core.errors import UserError
+from vegtts_core.training.adaptation import adapt
+from vegtts_core.training.outer_loop import outer_loop
+from vegtts_core.training.parameters import AdaptationParameters
+from vegtts_core.training.warm_start import WarmStartParameters, warm_start
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; errors are one sentence, and an interrupted run goes on when it is started again."""
+    parser = argparse.ArgumentParser(prog="python -m vegtts_core.training", description="Train or adapt a policy.")
+    parser.add_argument("what", choices=("adapt", "sdpo", "warm-start", "rlvr"), help="which run")
+    parser.add_argument("--params", default="cpu", help="name in params/ or a YAML file (default: cpu)")
+    parser.add_argument("--folder", type=Path, help="where the run goes (default: in runs/, named by its parameters)")
+    parser.add_argument("--seed", type=int, help="replace the seed")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="replace the device of the policy")
+    parser.add_argument("--export", type=Path, help="rlvr: write the trained adapter to this folder")
+    chosen = parser.parse_args(arguments)
+    console = Console(stderr=True)
+    given = {"seed": chosen.seed, "device": chosen.device}
+    try:
+        if chosen.what == "rlvr":
+            _, run = outer_loop(chosen.params, chosen.folder, chosen.export, given, console=console)
+        elif chosen.what == "warm-start":
+            parameters = WarmStartParameters.read("warm_start", chosen.params, given)
+            run = warm_start(parameters, chosen.folder, console=console)
+        else:
+            run = adapt(AdaptationParameters.read(chosen.what, chosen.params, given), chosen.folder, console=console)
+    except UserError as error:
+        console.print(f"error: {error}", style="bold red", highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        console.print("Interrupted; the same command goes on where it stopped.")
+        return 130
+    compute = run.compute
+    print(f"{run.folder}: {compute['rollouts']} rollouts in {compute['wall_seconds']:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Worked answers to training tasks: what a warm start may begin with where the policy cannot yet answer at all.
+
+In scaffold ``forward`` the reference's own body and our worked example; in ``template`` the honest filling with its
+tuning constants drawn anew. They are answers that few-shot prompts may show, judged like any rollout before they count.
+It knows tasks and scaffolds; it knows no models.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np
+
+from vegtts_core.kernels.templates.coverage import template_of
+from vegtts_core.kernels.templates.honest import honest_filling
+from vegtts_core.kernels.templates.lines import parse_filling
+from vegtts_core.kernels.templates.tuning import tuning_grid
+from vegtts_core.kernels.types import Language
+from vegtts_core.scaffolds.examples import EXAMPLE_BODIES
+from vegtts_core.scaffolds.types import Refusal
+from vegtts_core.tasks import Task
+
+_FENCE = "```"
+_ATTEMPTS = 200
+
+
+def demonstrations(task: Task, scaffold: str, language: Language, count: int, seed: int) -> list[str]:
+    """Up to ``count`` different completions for ``task``, the stop string included; none where we have no answer."""
+    if scaffold == "forward":
+        bodies = [task.forward_body, *([EXAMPLE_BODIES[task.id]] if task.id in EXAMPLE_BODIES else [])]
+        return [f"\n{textwrap.indent(body.strip(), ' ' * 8)}\n{_FENCE}" for body in dict.fromkeys(bodies)][:count]
+    if scaffold == "template":
+        return [f"\n{lines}\n{_FENCE}" for lines in _fillings(task, language, count, seed)]
+    return []
+
+
+def _fillings(task: Task, language: Language, count: int, seed: int) -> list[str]:
+    """The honest filling as it is, then with one to three of its tuning constants drawn from their declared choices."""
+    template = template_of(task)
+    grid = tuning_grid(template)
+    honest = dict(line.split(" = ", 1) for line in honest_filling(task).splitlines())
+    random = np.random.default_rng([seed, task.id])
+    found = {"\n".join(f"{name} = {value}" for name, value in honest.items()): None}
+    for _ in range(_ATTEMPTS):
+        if len(found) >= count:
+            break
+        names = random.permutation(list(grid))[: random.integers(1, 4)]
+        drawn = honest | {str(name): str(grid[name][random.integers(len(grid[name]))]) for name in names}
+        lines = "\n".join(f"{name} = {value}" for name, value in drawn.items())
+        filling = parse_filling(template, lines)
+        if not isinstance(filling, Refusal) and template.problem(filling, language) is None:
+            found[lines] = None
+    return list(found)[:count]
