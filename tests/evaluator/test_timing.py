@@ -11,6 +11,7 @@ from making import reference, with_forward
 from vegtts_core.evaluator import Decision, ErrorKind, EvaluatorSettings, ForwardEvaluator, ProtocolName, SoundSettings
 from vegtts_core.tasks import Task
 
+pytestmark = pytest.mark.timing
 SETTINGS = EvaluatorSettings(
     protocols=frozenset({ProtocolName.SOUND}), sound=SoundSettings(max_seconds=0.6, warmup=2), threads=1
 )
