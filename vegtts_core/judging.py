@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from vegtts_core.errors import UserError
 from vegtts_core.evaluator import EvaluatorSettings, ForwardEvaluator
 from vegtts_core.evaluator.choice import evaluator_for, scaffold_for
+from vegtts_core.evaluator.pool import EvaluatorPool
 from vegtts_core.evaluator.types import ErrorKind, ProtocolName, Stage, Verdict
 from vegtts_core.runs.rows import retimed_columns, verdict_columns, verdict_from_json, verdict_to_json
 from vegtts_core.runs.store import RunStore
@@ -58,8 +60,12 @@ class Judge:
             self._scaffolds[name] = scaffold_for(name, self.device)
         return self._scaffolds[name]
 
-    def evaluator(self, scaffold: str) -> ForwardEvaluator:
-        """The evaluator of the run's tasks, not yet entered."""
+    def evaluator(self, scaffold: str) -> ForwardEvaluator | EvaluatorPool:
+        """The evaluator of the run's tasks, not yet entered; several where the settings ask for workers."""
+        if self.settings.workers > 1:
+            if self.device == "cuda":
+                raise UserError("A GPU measures one candidate at a time: set evaluator.workers to 1.")
+            return EvaluatorPool(list(self.tasks.values()), self.settings)
         return evaluator_for(scaffold, self.device, self.tasks.values(), self.settings)
 
     def parse(self, row: Mapping[str, Any]) -> Candidate | Refusal:
@@ -94,7 +100,7 @@ class Judge:
 
     def judge(
         self,
-        evaluator: ForwardEvaluator,
+        evaluator: ForwardEvaluator | EvaluatorPool,
         candidates: Sequence[Candidate],
         again: bool = False,
         advance: Callable[[], object] = lambda: None,

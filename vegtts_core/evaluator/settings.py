@@ -103,6 +103,8 @@ class EvaluatorSettings(_Settings):
     protocols: frozenset[ProtocolName] = Field(default=frozenset(ProtocolName), min_length=1)
     threads: int = Field(default=2, ge=1)
     """Threads of the candidate's and of the reference's process."""
+    workers: int = Field(default=1, ge=1)
+    """Evaluators side by side, on disjoint cores of a CPU (see `vegtts_core.evaluator.pool`)."""
     limits: Limits = Limits()
     sandbox: SandboxSettings = SandboxSettings()
     published: PublishedSettings = PublishedSettings()

@@ -10,14 +10,14 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vegtts_core.evaluator import ForwardEvaluator
+from vegtts_core.evaluator import Evaluator
 from vegtts_core.kernels.ceilings import Ceilings, floor_seconds
 from vegtts_core.scaffolds import Candidate, ForwardScaffold
 from vegtts_core.tasks import Task
 
 
 def reference_rows(
-    evaluator: ForwardEvaluator, scaffold: ForwardScaffold, tasks: Sequence[Task], ceilings: Ceilings
+    evaluator: Evaluator, scaffold: ForwardScaffold, tasks: Sequence[Task], ceilings: Ceilings
 ) -> Iterator[dict[str, Any]]:
     """One JSON-ready row per task; times in seconds, work in flop and bytes."""
     for task in tasks:
