@@ -53,3 +53,31 @@ def _cut(run: Run, seed: int | None, k: int | None) -> Run:
             raise UserError(f"The recorded run has {most} samples per group, not {k}: choose fewer or source=live.")
         samples = samples[samples["sample"] < k]
     return replace(run, samples=samples.reset_index(drop=True))
+
+
+def training_runs(source: str, params: str | Path, section: str, seed: int | None = None) -> dict[str, Run]:
+    """The runs of a family (``adaptation``, ``sdpo_feedback``, ``isolated``, ``learning_rates`` …) by name.
+
+    ``recorded``: the folders that ``recorded.<section>`` of ``params`` lists, by their own names; with ``seed``, those
+    of that seed alone. ``live``: what section ``<section>`` asks for, made now or read if made before, with ``seed`` in
+    place of the file's. Raises UserError.
+    """
+    if source == "recorded":
+        names = (read_yaml(params).get("recorded") or {}).get(section)
+        if not names:
+            raise UserError(f"The parameters {params} name no recorded {section}: use source=live or other parameters.")
+        found = {name: load_run(recorded_folder() / name) for name in names}
+        if seed is not None:
+            found = {name: run for name, run in found.items() if run.manifest["parameters"]["seed"] == seed}
+        if not found:
+            raise UserError(f"No recorded run of {section} has seed {seed}: choose another or source=live.")
+        return found
+    if source == "live":
+        from vegtts_core.training.adaptation import adapt
+        from vegtts_core.training.variants import read_variants
+
+        terminal = True if os.environ.get(TERMINAL) else None
+        console = Console(file=sys.stderr, force_jupyter=False, force_terminal=terminal)
+        variants = read_variants(section, params, {"seed": seed})
+        return {name: adapt(parameters, console=console) for name, parameters in variants.items()}
+    raise UserError(f"source is {source!r}: it must be recorded or live.")

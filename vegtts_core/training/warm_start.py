@@ -1,10 +1,10 @@
 """Warm start by rejection sampling: sample, keep what the evaluator calls correct, fine-tune on it.
 
-A policy that is hardly ever right gives GRPO nothing to climb. Each round samples at a high temperature, judges, keeps
+A policy that is hardly ever right gives GRPO nothing to climb. Each stage samples at a high temperature, judges, keeps
 the correct candidates and fits the adapter to all that were kept so far: distinct candidates once each, however often
-they were written, faster ones with more weight. With ``demonstrations`` the first round fits our own worked answers to
-training tasks instead of samples, for scaffolds in which the untrained policy is never right. It is maximum likelihood,
-not RL, and says so in its manifest. Evaluation tasks are refused.
+they were written, faster ones with more weight. In scaffolds named in ``demonstrations``, in which the untrained policy
+is never right, the first stage has our own worked answers to training tasks in place of samples. It is maximum
+likelihood, not RL. Evaluation tasks are refused.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ from vegtts_core.training.slots import Slot, build_slots, refuse_evaluation_task
 from vegtts_core.training.update import Group, StepReport, UpdateParameters, train
 
 KIND = "warm_start"
-#: The ``step`` column's name of demonstrations: rounds of sampling count from 1.
-DEMONSTRATIONS = 0
+#: The first stage: the untrained policy's samples, or worked answers in their place. Rounds count from 1.
+FIRST = 0
 _STREAM = 0x3A57
 
 
 class WarmStartParameters(Parameters):
-    """A warm start. ``rounds`` of sampling; ``power``: a kept candidate weighs speedup ** power within its task."""
+    """A warm start. ``power``: a kept candidate weighs speedup ** power within its task."""
 
     policy: str = "embedded"
     lora: LoraParameters = LoraParameters()
@@ -64,15 +64,16 @@ class WarmStartParameters(Parameters):
     split: str = "l1_seed42"
     size: Size = Size.CPU
     examples: tuple[int, ...] = DEFAULT_EXAMPLES
-    """In the prompts of the first round of sampling, if it is the untrained policy's; later prompts are bare, and so
-    are all that the adapter is fitted to."""
+    """In the prompts of the first stage, whose samples are the untrained policy's; later prompts are bare, and so are
+    all that the adapter is fitted to."""
     seed: int = 42
-    rounds: int = Field(1, ge=0)
+    rounds: int = Field(0, ge=0)
+    """Further stages: sample from the policy as fitted, judge, fit to all that was kept."""
     k: int = Field(16, ge=1)
     temperature: float = Field(1.0, gt=0)
     max_new_tokens: int = Field(96, ge=1)
-    demonstrations: int = Field(0, ge=0)
-    """Worked answers per task and scaffold to begin with; 0: none."""
+    demonstrations: dict[str, int] = Field(default_factory=dict)
+    """Worked answers per task in the scaffolds named here; they stand for the first stage's samples."""
     epochs: float = Field(2.0, gt=0)
     """Passes over what was kept, per fit."""
     tasks_per_update: int = Field(8, ge=1)
@@ -124,46 +125,45 @@ class _WarmStart:
         self.tokenizer = tokenizer
         self.policy = TransformersPolicy(model, tokenizer, identity)
         write_prompts(self.store.folder, [*self.bare, *self.shown.values()])
-        stages = [DEMONSTRATIONS] if parameters.demonstrations else []
-        stages += range(1, parameters.rounds + 1)
+        stages = range(parameters.rounds + 1)
         with Progress(console=self.console, transient=True) as self.progress, ExitStack() as self.stack:
             self.evaluator: Any = None
-            for place, stage in enumerate(stages):
+            for stage in stages:
                 if not self.store.has_unit(_unit(stage)):
-                    self._sample(stage, trained=place > 0)
+                    self._sample(stage)
                 rows, facts = self.store.unit(_unit(stage))
                 seconds = self._judge(rows)
                 self._fit(model, stage, facts, [self.judge.row(row) for row in rows], seconds)
         self._finish(stages[-1])
 
-    def _sample(self, stage: int, trained: bool) -> None:
+    def _sample(self, stage: int) -> None:
         """The stage's completions, written by the policy as it is, or by us."""
         parameters = self.parameters
-        slots = self.bare if trained else [self.shown[key] for key in self.slots]
+        slots = self.bare if stage > FIRST else [self.shown[key] for key in self.slots]
         started = time.perf_counter()
-        if stage == DEMONSTRATIONS:
-            language = Language.CPP if parameters.judged_on == "cpu" else Language.CUDA
-            groups = [
-                [
-                    self._completion(text)
-                    for text in demonstrations(
-                        slot.task, slot.scaffold, language, parameters.demonstrations, parameters.seed
-                    )
-                ]
-                for slot in self.bare
+        sampling = SamplingParameters(parameters.temperature, parameters.max_new_tokens)
+        language = Language.CPP if parameters.judged_on == "cpu" else Language.CUDA
+        worked = {
+            slot.key: [
+                self._completion(text)
+                for text in demonstrations(slot.task, slot.scaffold, language, count, parameters.seed)
             ]
-        else:
-            sampling = SamplingParameters(parameters.temperature, parameters.max_new_tokens)
-            prompts = [slot.prompt for slot in slots]
-            bar = self.progress.add_task(f"round {stage}: sampling", total=len(prompts) * parameters.k)
-            groups = self.policy.sample(
+            for slot in slots
+            if stage == FIRST and (count := parameters.demonstrations.get(slot.scaffold, 0))
+        }
+        prompts = [slot.prompt for slot in slots if slot.key not in worked]
+        bar = self.progress.add_task(f"stage {stage}: sampling", total=len(prompts) * parameters.k)
+        sampled = iter(
+            self.policy.sample(
                 prompts,
                 parameters.k,
                 sampling,
                 parameters.seed + (stage << 32),
                 lambda tokens, running: self.progress.update(bar, completed=len(prompts) * parameters.k - running),
             )
-            self.progress.remove_task(bar)
+        )
+        self.progress.remove_task(bar)
+        groups = [worked[slot.key] if slot.key in worked else next(sampled) for slot in slots]
         counts: dict[str, int] = {}  # one task may stand in several scaffolds
         rows = []
         for slot, group in zip(slots, groups, strict=True):
@@ -236,7 +236,7 @@ class _WarmStart:
 
         done = latest_step(folder) == updates
         if updates and not done:
-            if stage > DEMONSTRATIONS:
+            if stage > FIRST:
                 self._load_previous(model, stage)
             train(
                 model,
@@ -250,6 +250,7 @@ class _WarmStart:
                 seed=parameters.seed,
                 on_step=show,
                 keep_every=updates,
+                save_every=updates,
             )
         elif done:
             _load(model, step_folder(folder, updates))
@@ -257,20 +258,19 @@ class _WarmStart:
         if any(record["step"] == stage for record in read_lines(self.records)):
             return
         right = [row for row in rows if row["reward"] > 0]
-        prompt_tokens = sum(facts["prompt_tokens"][f"{row['scaffold']}:{row['task']}"] for row in rows)
-        completion_tokens = sum(row["tokens"] for row in rows)
-        written = stage != DEMONSTRATIONS
+        sampled = [row for row in rows if row["logprobs"]]
+        tokens = sum(facts["prompt_tokens"][f"{row['scaffold']}:{row['task']}"] + row["tokens"] for row in sampled)
         record = {
             "step": stage,
-            "rollouts": len(rows) if written else 0,
-            "demonstrations": 0 if written else len(rows),
+            "rollouts": len(sampled),
+            "demonstrations": len(rows) - len(sampled),
             "correct": len(right) / max(1, len(rows)),
             "tasks_with_correct": len({f"{row['scaffold']}:{row['task']}" for row in right}),
             "tasks": len({f"{row['scaffold']}:{row['task']}" for row in rows}),
             "kept": sum(len(found) for found in kept.values()),
             "updates": updates,
             "loss": losses[-1] if losses else None,
-            "student_tokens": prompt_tokens + completion_tokens if written else 0,
+            "student_tokens": tokens,
             "teacher_tokens": 0,
             "sampling_seconds": facts["sampling_seconds"],
             "evaluation_seconds": seconds,
