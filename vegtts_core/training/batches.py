@@ -15,12 +15,13 @@ import torch
 
 from vegtts_core.policy.render import prompt_token_ids
 from vegtts_core.training.advantages import advantages, signal
+from vegtts_core.training.distillation_record import Taught, distillation_record
 from vegtts_core.training.logprobs import completion_logprobs
 from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.replay import ReplayBuffer, Replayed, importance_weights
 from vegtts_core.training.rewards import BaselineHistory, Outcome, compute_rewards
 from vegtts_core.training.slots import Slot
-from vegtts_core.training.teacher import teacher_prompt_for, teacher_tokens, token_advantages
+from vegtts_core.training.teacher import choose_solution, teacher_prompt_for, teacher_tokens, token_advantages
 from vegtts_core.training.update import Group
 
 #: Keeps the draw of replayed rollouts apart from other random numbers of the same seed and step.
@@ -79,8 +80,11 @@ class BatchMaker:
         names = [_group(row) for row in rows]
         facts: dict[str, Any] = {"reward_mean": float(np.mean(rewards)), "reward_std": float(np.std(rewards))}
         if self.parameters.algorithm == "sdpo":
-            values, tokens = self._distilled(slots, rows)
-            facts["teacher_tokens"] = tokens
+            taught = self._distilled(slots, rows)
+            values = [item.advantages for item in taught]
+            lengths = [len(value) for value in values]
+            facts["teacher_tokens"] = teacher_tokens([item.context_tokens for item in taught], lengths)
+            facts["distillation"] = distillation_record(taught, self.tokenizer.decode)
             heard = [bool(np.any(value)) for value in values]
             found = signal(np.array(heard, dtype=float), names)
         else:
@@ -123,28 +127,38 @@ class BatchMaker:
         random = np.random.default_rng([self.parameters.seed, step, _STREAM])
         return {slot.key: self.buffer.draw(slot.key, count, random) for slot in slots}
 
-    def _distilled(self, slots: Sequence[Slot], rows: Sequence[Row]) -> tuple[list[np.ndarray], int]:
-        """Token advantages of each row, and the tokens that the teacher (the present policy) processed."""
-        parameters = self.parameters.distillation
-        values: dict[int, np.ndarray] = {}
-        contexts: list[int] = []
-        lengths: list[int] = []
+    def _distilled(self, slots: Sequence[Slot], rows: Sequence[Row]) -> list[Taught]:
+        """Each row with its token advantages: the teacher is the present policy, shown more."""
+        parameters, protocol = self.parameters.distillation, self.parameters.protocol
+        found: dict[int, Taught] = {}
         for slot in slots:
             members = [index for index, row in enumerate(rows) if _group(row) == slot.key]
             own = [rows[index] for index in members]
             completions = [list(row["token_ids"]) for row in own]
-            student = self._score(prompt_token_ids(self.tokenizer, slot.prompt), completions)
+            prompt = prompt_token_ids(self.tokenizer, slot.prompt)
+            student = self._score(prompt, completions)
+            contexts = [teacher_prompt_for(slot.prompt, own, place, parameters, protocol) for place in range(len(own))]
             by_context: dict[tuple[int, ...], list[int]] = {}
-            for place in range(len(own)):
-                context = teacher_prompt_for(slot.prompt, own, place, parameters, self.parameters.protocol)
+            for place, context in enumerate(contexts):
                 by_context.setdefault(tuple(prompt_token_ids(self.tokenizer, context)), []).append(place)
-            for context, places in by_context.items():
-                teacher = self._score(list(context), [completions[place] for place in places])
+            for ids, places in by_context.items():
+                # Where the teacher is shown nothing more it is the student, whose scores rounding must not move.
+                same = list(ids) == list(prompt)
+                scored = [completions[place] for place in places]
+                teacher = [student[place] for place in places] if same else self._score(list(ids), scored)
                 for place, scores in zip(places, teacher, strict=True):
-                    values[members[place]] = token_advantages(scores, student[place], parameters.beta, parameters.clip)
-                contexts += [len(context)] * len(places)
-                lengths += [len(completions[place]) for place in places]
-        return [values[index] for index in range(len(rows))], teacher_tokens(contexts, lengths)
+                    found[members[place]] = Taught(
+                        own[place],
+                        slot.key,
+                        slot.prompt,
+                        contexts[place],
+                        len(prompt),
+                        len(ids),
+                        parameters.solution and choose_solution(own, place, protocol) is not None,
+                        bool(own[place].get(f"{protocol}_correct")),
+                        token_advantages(scores, student[place], parameters.beta, parameters.clip),
+                    )
+        return [found[index] for index in range(len(rows))]
 
     def _score(self, prompt: Sequence[int], completions: Sequence[Sequence[int]]) -> list[list[float]]:
         """log p of each completion's tokens under the present policy, at the loss's temperature, nats."""
