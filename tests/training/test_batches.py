@@ -90,6 +90,10 @@ def test_the_record_says_what_the_advantages_were():
     assert record["all"]["solutions"] == 5
     assert record["all"]["context_tokens"] + len(values) == found.facts["teacher_tokens"]
     assert record["all"]["context_tokens"] > record["all"]["prompt_tokens"]
+    assert record["all"]["distinct_context_tokens"] == record["all"]["context_tokens"]
+    assert batch(**PROMPT_ONLY).facts["distillation"]["all"]["distinct_context_tokens"] == sum(
+        part["context_tokens"] / 3 for part in batch(**PROMPT_ONLY).facts["distillation"]["tasks"].values()
+    )
     kinds = [(item["task"], item["sample"], item["correct"], item["solution"]) for item in record["rollouts"]]
     assert kinds == [("level1/1", 0, False, True), ("level1/1", 1, True, True), ("level1/2", 0, True, False)]
     first = record["rollouts"][0]

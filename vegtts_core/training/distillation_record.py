@@ -75,6 +75,7 @@ def summary(taught: Sequence[Taught]) -> dict[str, Any]:
         "solutions": sum(item.solution for item in taught),
         "prompt_tokens": sum(item.prompt_tokens for item in taught),
         "context_tokens": sum(item.context_tokens for item in taught),
+        "distinct_context_tokens": sum({item.context.id: item.context_tokens for item in taught}.values()),
     }
 
 
