@@ -82,6 +82,9 @@ def test_the_record_says_what_the_advantages_were():
     assert record["all"]["mean"] == pytest.approx(values.mean(), rel=1e-3)
     assert record["all"]["std"] == pytest.approx(values.std(), rel=1e-3)
     assert record["all"]["positive"] == pytest.approx((values > 0).mean(), rel=1e-3)
+    sums = [np.sum(value) for group in found.groups for value in group.advantages]
+    assert record["all"]["sum"] == pytest.approx(np.mean(sums), rel=1e-3)
+    assert record["all"]["sum_std"] == pytest.approx(np.std(sums), rel=1e-3)
     assert record["correct"]["rollouts"] == 3 and record["wrong"]["rollouts"] == 3
     assert {key: part["rollouts"] for key, part in record["tasks"].items()} == {
         "forward:level1/1": 3,

@@ -58,10 +58,11 @@ def distillation_record(
 def summary(taught: Sequence[Taught]) -> dict[str, Any]:
     """Of so many rollouts and tokens: advantages in nats (None without tokens), and what the teacher was shown.
 
-    ``positive`` and ``zero`` are shares of the tokens; ``sum`` is the mean over rollouts of a completion's sum, that is
-    of log p_teacher - log p_student of all of it (at beta 1, unclipped).
+    ``positive`` and ``zero`` are shares of the tokens; ``sum`` and ``sum_std`` are mean and deviation over rollouts of
+    a completion's sum, that is of log p_teacher - log p_student of all of it (at beta 1, unclipped).
     """
     values = np.concatenate([item.advantages for item in taught]) if taught else np.zeros(0)
+    sums = np.array([item.advantages.sum() for item in taught])
     some = len(values) > 0
     return {
         "rollouts": len(taught),
@@ -69,7 +70,8 @@ def summary(taught: Sequence[Taught]) -> dict[str, Any]:
         "mean": _rounded(values.mean()) if some else None,
         "std": _rounded(values.std()) if some else None,
         "mean_size": _rounded(np.abs(values).mean()) if some else None,
-        "sum": _rounded(np.mean([item.advantages.sum() for item in taught])) if some else None,
+        "sum": _rounded(sums.mean()) if some else None,
+        "sum_std": _rounded(sums.std()) if some else None,
         "positive": _rounded((values > 0).mean()) if some else None,
         "zero": _rounded((values == 0).mean()) if some else None,
         "solutions": sum(item.solution for item in taught),
