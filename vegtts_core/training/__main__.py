@@ -12,15 +12,16 @@ from rich.console import Console
 from vegtts_core.errors import UserError
 from vegtts_core.training.adaptation import adapt
 from vegtts_core.training.outer_loop import outer_loop
-from vegtts_core.training.parameters import AdaptationParameters
+from vegtts_core.training.variants import read_variants
 from vegtts_core.training.warm_start import WarmStartParameters, warm_start
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; errors are one sentence, and an interrupted run goes on when it is started again."""
     parser = argparse.ArgumentParser(prog="python -m vegtts_core.training", description="Train or adapt a policy.")
-    parser.add_argument("what", choices=("adapt", "sdpo", "warm-start", "rlvr"), help="which run")
+    parser.add_argument("what", choices=("adapt", "warm-start", "rlvr"), help="which run")
     parser.add_argument("--params", default="cpu", help="name in params/ or a YAML file (default: cpu)")
+    parser.add_argument("--section", default="adaptation", help="adapt: which family of runs (default: adaptation)")
     parser.add_argument("--folder", type=Path, help="where the run goes (default: in runs/, named by its parameters)")
     parser.add_argument("--seed", type=int, help="replace the seed")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="replace the device of the policy")
@@ -30,20 +31,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = {"seed": chosen.seed, "device": chosen.device}
     try:
         if chosen.what == "rlvr":
-            _, run = outer_loop(chosen.params, chosen.folder, chosen.export, given, console=console)
+            runs = [outer_loop(chosen.params, chosen.folder, chosen.export, given, console=console)[1]]
         elif chosen.what == "warm-start":
             parameters = WarmStartParameters.read("warm_start", chosen.params, given)
-            run = warm_start(parameters, chosen.folder, console=console)
+            runs = [warm_start(parameters, chosen.folder, console=console)]
         else:
-            run = adapt(AdaptationParameters.read(chosen.what, chosen.params, given), chosen.folder, console=console)
+            runs = []
+            for name, parameters in read_variants(chosen.section, chosen.params, given).items():
+                console.print(f"[bold]{name}[/bold]", highlight=False)
+                runs.append(adapt(parameters, chosen.folder / name if chosen.folder else None, console=console))
     except UserError as error:
         console.print(f"error: {error}", style="bold red", highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print("Interrupted; the same command goes on where it stopped.")
         return 130
-    compute = run.compute
-    print(f"{run.folder}: {compute['rollouts']} rollouts in {compute['wall_seconds']:.0f} s")
+    for run in runs:
+        print(f"{run.folder}: {run.compute['rollouts']} rollouts in {run.compute['wall_seconds']:.0f} s")
     return 0
 
 

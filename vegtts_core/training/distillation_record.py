@@ -60,6 +60,7 @@ def summary(taught: Sequence[Taught]) -> dict[str, Any]:
 
     ``positive`` and ``zero`` are shares of the tokens; ``sum`` and ``sum_std`` are mean and deviation over rollouts of
     a completion's sum, that is of log p_teacher - log p_student of all of it (at beta 1, unclipped).
+    ``context_tokens`` counts the teacher's contexts once per rollout, ``distinct_context_tokens`` equal ones once.
     """
     values = np.concatenate([item.advantages for item in taught]) if taught else np.zeros(0)
     sums = np.array([item.advantages.sum() for item in taught])

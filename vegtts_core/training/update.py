@@ -163,6 +163,8 @@ class GroupTrainer(GRPOTrainer):
         self._parameters = parameters
         self.on_step: Callable[[StepReport], None] = lambda report: None
         self.keep_every = 1
+        self.prepared = -1
+        self.skipped, self.silent = True, 0
         # TRL wants a data set and a reward; neither is looked at, since rollouts come judged.
         nothing = Dataset.from_dict({"prompt": [""] * max(2, arguments.gradient_accumulation_steps)})
         super().__init__(
@@ -177,8 +179,9 @@ class GroupTrainer(GRPOTrainer):
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         count = self.args.gradient_accumulation_steps
-        if self._step % count == 0 or self._buffered_inputs is None:
-            groups = list(self._rollouts(self.state.global_step))
+        if self.prepared != self.state.global_step:  # asked for more than once per micro-batch
+            self.prepared = self.state.global_step
+            groups = list(self._rollouts(self.prepared))
             if len(groups) > count:
                 raise ValueError(f"{len(groups)} groups were given where {count} fit.")
             total = sum(len(ids) for group in groups for ids in group.completions)
