@@ -192,8 +192,8 @@ def changes(run: Run) -> pd.DataFrame:
     """Each slot's last visit minus its first: one row per scaffold, and ``all``.
 
     Columns: scaffold, slots (visited in two steps at least), visits (median steps of both, text), correct (difference
-    of shares), speedup (ratio of geometric means, slots with a correct rollout in both), distinct, entropy (differences):
-    Intervals, bootstrap over tasks. No slot is chosen for its outcome, so nothing regresses to a mean.
+    of shares), speedup (ratio of geometric means, slots with a correct rollout in both), distinct, entropy
+    (differences): Intervals, bootstrap over tasks. No slot is chosen for its outcome, so nothing regresses to a mean.
     """
     samples = by_slot(run.samples)
     protocol = run.manifest["parameters"]["protocol"]

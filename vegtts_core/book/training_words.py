@@ -36,7 +36,7 @@ def facts(loop: OuterLoop) -> dict[str, str]:
         "steps": str(parameters["steps"]),
         "tasks": str(slots["task"].nunique()),
         "slots": str(len(slots)),
-        "scaffolds": listed(f"`{name}`" for name in sorted(slots["scaffold"].unique())),
+        "scaffolds": listed(sorted(slots["scaffold"].unique())),
         "per-step": str(int(sizes.iloc[0])),
         "rate": f"{update['learning_rate']:.2g}".replace("e-0", "e-"),
         "reward": str(parameters["rewards"]["measure"]),
