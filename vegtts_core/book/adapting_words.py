@@ -27,6 +27,7 @@ def facts(runs: Mapping[str, Run], step: int = 0) -> dict[str, str]:
         "paper-tasks": str(paper["ttt.tasks_per_step"]),
         "paper-per-step": str(int(paper["ttt.k"]) * int(paper["ttt.tasks_per_step"])),
         "paper-rate": str(paper["ttt.learning_rate"]),
+        "paper-n": str(paper["best_of_n.k"]),
         "paper-step-1": str(paper["ttt.step_1_rollouts"]),
         "paper-step-0": number(int(published.value("5.3-trajectory/0/rollouts")), "d"),
         "seed": str(run.manifest["parameters"]["seed"]),
