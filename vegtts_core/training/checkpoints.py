@@ -37,6 +37,16 @@ def latest_step(folder: Path) -> int:
     return max(steps_on_disk(folder), default=0)
 
 
+def settle_configuration(folder: Path) -> None:
+    """Write the adapter's configuration in one order: peft writes a set, which comes in another one per process."""
+    path = folder / ADAPTER_FILES[0]
+    if path.is_file():
+        configuration = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(configuration.get("target_modules"), list):
+            configuration["target_modules"].sort()
+        write_json(path, configuration)
+
+
 def adapter_sha256(folder: Path) -> str:
     """The adapter's digest, as a manifest names it. Raises UserError where a file is missing."""
     missing = [name for name in ADAPTER_FILES if not (folder / name).is_file()]

@@ -31,7 +31,7 @@ from trl.trainer.utils import use_adapter
 from vegtts_core.errors import UserError
 from vegtts_core.parameters import Parameters
 from vegtts_core.runs.files import write_json
-from vegtts_core.training.checkpoints import DONE, latest_step, step_folder
+from vegtts_core.training.checkpoints import DONE, latest_step, settle_configuration, step_folder
 from vegtts_core.training.logprobs import PASS_TOKENS, grouped_logprobs
 
 #: Files of a checkpoint that only the newest one needs.
@@ -314,6 +314,7 @@ class GroupTrainer(GRPOTrainer):
         shutil.rmtree(target, ignore_errors=True)  # half of one, from a process that was killed
         Trainer._save_checkpoint(self, model, trial)  # not GRPOTrainer's, which adds a model card
         (target / "training_args.bin").unlink(missing_ok=True)
+        settle_configuration(target)
         logs = self.state.log_history[-1] if self.state.log_history else {}
         known = {} if self.skipped else {name: logs.get(name, math.nan) for name in ("loss", "grad_norm", "entropy")}
         if not self.skipped and self.beta != 0.0:
