@@ -188,23 +188,27 @@ def papers_checkpoints() -> pd.DataFrame:
 # -- the same slots, first and last visit ------------------------------------------------------------------------------
 
 
+_DIVERSITY = ("distinct", "distinct_correct", "entropy")
+
+
 def changes(run: Run) -> pd.DataFrame:
     """Each slot's last visit minus its first: one row per scaffold, and ``all``.
 
     Columns: scaffold, slots (visited in two steps at least), visits (median steps of both, text), correct (difference
-    of shares), speedup (ratio of geometric means, slots with a correct rollout in both), distinct, entropy
-    (differences): Intervals, bootstrap over tasks. No slot is chosen for its outcome, so nothing regresses to a mean.
+    of shares), speedup (ratio of geometric means, slots with a correct rollout in both), distinct, distinct_correct,
+    entropy (differences): Intervals, bootstrap over tasks. No slot is chosen for its outcome, so nothing regresses to
+    a mean.
     """
     samples = by_slot(run.samples)
     protocol = run.manifest["parameters"]["protocol"]
     view = metrics.under(samples, protocol)
     view["log"] = np.log(view["speedup"])
     visits = view.groupby(["task", "step"], as_index=False).agg(correct=("correct", "mean"), log=("log", "mean"))
-    diversity = metrics.group_diversity(samples, protocol)[["task", "step", "distinct", "entropy"]]
+    diversity = metrics.group_diversity(samples, protocol)[["task", "step", *_DIVERSITY]]
     visits = visits.merge(diversity, on=["task", "step"]).sort_values(["task", "step"])
     both = visits.groupby("task").agg(["first", "last"])
     # "first" and "last" of a group skip missing values: take the visits themselves.
-    for name in ("correct", "log", "distinct", "entropy"):
+    for name in ("correct", "log", *_DIVERSITY):
         both[name, "first"] = visits.groupby("task")[name].nth(0).to_numpy()
         both[name, "last"] = visits.groupby("task")[name].nth(-1).to_numpy()
     both = both[both["step", "last"] > both["step", "first"]]
@@ -221,7 +225,7 @@ def _change(both: pd.DataFrame, kind: str) -> dict[str, object]:
 
     visits = " and ".join(number(float(mine["step", which].median()), ".0f") for which in ("first", "last"))
     row: dict[str, object] = {"scaffold": kind, "slots": len(mine), "visits": visits}
-    row |= {name: difference(name) for name in ("correct", "distinct", "entropy")}
+    row |= {name: difference(name) for name in ("correct", *_DIVERSITY)}
     return row | {"speedup": _exponential(difference("log"))}
 
 
@@ -236,6 +240,7 @@ CHANGE_COLUMNS = {
     "correct": Column("correct, points [95%]", _points),
     "speedup": Column("speedup, ratio [95%]", ".2f"),
     "distinct": Column("distinct candidates [95%]", "+.1f"),
+    "distinct_correct": Column("distinct correct [95%]", "+.1f"),
     "entropy": Column("entropy, nats [95%]", "+.2f"),
 }
 

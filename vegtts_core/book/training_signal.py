@@ -76,9 +76,9 @@ def groups(found: pd.DataFrame) -> pd.DataFrame:
     Columns: step, slot, rollouts, right, best (speedup), ``contrast`` (whether its rewards differ), ``blurred``
     (whether they differ, all are correct, and the intervals of the fastest and slowest speedup overlap, so that the
     difference may be the clock's), and per definition ``best.<label>`` (the fastest rollout's advantage),
-    ``drowned.<label>`` (a contrast whose fastest rollout gets an advantage of 0 or less), ``carried.<label>`` (every
-    rollout, the worst as well, gets more than 0), ``weight.<label>`` (its share of the step's sum of absolute
-    advantages).
+    ``drowned.<label>`` (a contrast whose fastest rollout gets an advantage of 0 or less), ``carried.<label>`` (a
+    contrast whose every rollout gets more than 0), ``moved.<label>`` (no contrast, and yet a push), ``weight.<label>``
+    (its share of the step's sum of absolute advantages).
     """
     names = [label(*definition) for definition in DEFINITIONS]
     totals = found.groupby("step")[[f"advantage.{name}" for name in names]].agg(lambda values: values.abs().sum())
@@ -101,7 +101,8 @@ def groups(found: pd.DataFrame) -> pd.DataFrame:
             total = float(totals.at[step, f"advantage.{name}"])
             row[f"best.{name}"] = float(values[np.argmax(rewards)])
             row[f"drowned.{name}"] = contrast and row[f"best.{name}"] <= 0
-            row[f"carried.{name}"] = bool(values.min() > 0)
+            row[f"carried.{name}"] = contrast and bool(values.min() > 0)
+            row[f"moved.{name}"] = not contrast and bool(np.any(values != 0))
             row[f"weight.{name}"] = float(np.abs(values).sum() / total) if total else float("nan")
         rows.append(row)
     return pd.DataFrame(rows)
@@ -114,8 +115,9 @@ def _overlap(right: pd.DataFrame) -> bool:
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """One row per definition over all steps of ``groups``: columns definition, measure, scope, contrasts (count),
-    drowned (count), drowned_share (Interval), carried (count of all groups), loudest (mean share of a step's absolute
-    advantages that its loudest task has), effective (mean over steps of 1 / sum of squared shares), tasks (per step).
+    drowned (count), drowned_share (Interval), carried (count), moved (text: of the groups without contrast), loudest
+    (mean share of a step's absolute advantages that its loudest task has), effective (mean over steps of 1 / sum of
+    squared shares), tasks (per step).
     """
     contrasts = table[table["contrast"]]
     rows = []
@@ -133,7 +135,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
                 "contrasts": len(contrasts),
                 "drowned": int(drowned.sum()),
                 "drowned_share": share(drowned, contrasts["slot"]) if len(contrasts) else None,
-                "carried": int(table[f"carried.{name}"].sum()),
+                "carried": int(contrasts[f"carried.{name}"].sum()),
+                "moved": f"{int(table[f'moved.{name}'].sum())} of {len(table) - len(contrasts)}",
                 "loudest": _over_steps(loudest),
                 "effective": _over_steps(effective),
                 "tasks": float(table.groupby("step")["slot"].nunique().mean()),
@@ -153,6 +156,7 @@ SUMMARY_COLUMNS = {
     "drowned": Column("drowned", "d"),
     "drowned_share": Column("share [95%]", ".0%"),
     "carried": Column("carried", "d"),
+    "moved": Column("pushed without contrast"),
     "loudest": Column("loudest task's share [95%]", ".0%"),
     "effective": Column("effective tasks per step [95%]", ".1f"),
 }
@@ -169,13 +173,15 @@ def example(table: pd.DataFrame, step: int) -> pd.DataFrame:
     part = table[table["step"] == step].sort_values("best", ascending=False, na_position="last", ignore_index=True)
     part["right_of"] = [f"{right} of {n}" for right, n in zip(part["right"], part["rollouts"], strict=True)]
     part["slot"] = [short(slot) for slot in part["slot"]]
-    words = []
-    for row in part.to_dict("records"):
-        name = label(*DEFINITIONS[0])
-        if not row["contrast"]:
-            words.append("nothing to tell apart" if not row[f"carried.{name}"] else "nothing to tell apart, carried")
-        else:
-            words.append("drowned" if row[f"drowned.{name}"] else "carried" if row[f"carried.{name}"] else "heard")
+    name = label(*DEFINITIONS[0])
+    kinds = {"drowned": "drowned", "carried": "carried", "moved": "no contrast, pushed"}
+    words = [
+        next(
+            (word for kind, word in kinds.items() if row[f"{kind}.{name}"]),
+            "heard" if row["contrast"] else "no contrast",
+        )
+        for row in part.to_dict("records")
+    ]
     return part.assign(outcome=words)
 
 

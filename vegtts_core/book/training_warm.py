@@ -109,7 +109,7 @@ def warm_verdict(stages: pd.DataFrame) -> str:
     ours = sorted(stages.loc[stages["written"] != POLICY, "scaffold"].unique())
     rows = stages[stages["written"] == POLICY]
     left = [
-        f"{row['tasks'] - round(row['covered'].estimate * row['tasks'])} tasks in `{row['scaffold']}`"
+        f"{of(row['tasks'] - round(row['covered'].estimate * row['tasks']), 'task')} in `{row['scaffold']}`"
         for row in rows.sort_values("stage").groupby("scaffold").tail(1).to_dict("records")
         if row["covered"].estimate < 1
     ]
@@ -119,4 +119,7 @@ def warm_verdict(stages: pd.DataFrame) -> str:
         text = f"In {names} the first answers are ours: there this is no rejection sampling, but imitation. "
     if not left:
         return text + "The policy's own samples leave no task without a correct one." if len(rows) else text.strip()
-    return text + f"The policy's last samples hold no correct one for {listed(left)}, where GRPO could prefer nothing."
+    return (
+        text
+        + f"The policy's last samples hold no correct one for {listed(left)}; from such groups GRPO learns nothing."
+    )

@@ -190,20 +190,37 @@ def drowned_verdict(summary: pd.DataFrame) -> str:
     if not raw["contrasts"]:
         return "Not tested here: no group had a better and a worse rollout."
     if not raw["drowned"] and not normalised["drowned"]:
-        return "On these rollouts no task would have drowned. " + _carried(normalised)
+        return "On these rollouts no task would have drowned. " + _besides(normalised)
     if raw["drowned"] > normalised["drowned"]:
         text = "Tasks drown in the batch's mean of raw speedups; a baseline per task saves "
         text += "all of them." if not normalised["drowned"] else "some of them."
     else:
         text = "Tasks drown in the batch's mean, with or without a baseline per task."
-    return f"{text} {_carried(normalised)}"
+    return f"{text} {_besides(normalised)}"
 
 
-def _carried(row: pd.Series) -> str:
-    if not row["carried"]:
+def _besides(row: pd.Series) -> str:
+    parts = []
+    if row["carried"]:
+        parts.append(f"{of(row['carried'], 'group')} would have been pushed up whole, the slowest rollout too")
+    if not row["moved"].startswith("0 "):
+        parts.append(f"{row['moved']} groups without a contrast would have been pushed all the same")
+    return f"Besides, {listed(parts)}." if parts else ""
+
+
+def rewards_recorded(found: pd.DataFrame, steps: pd.DataFrame) -> str:
+    """Whether rewards computed again have the means that the run noted; ``found`` from ``training_signal.signals``."""
+    if "reward_mean" not in steps:
         return ""
-    whole = f"{of(row['carried'], 'group')} would have been pushed up whole"
-    return f"The batch has another fault: {whole}, the slowest rollout too."
+    again = found.groupby("step")["reward.own"].mean()
+    gaps = (steps.set_index("step")["reward_mean"].reindex(again.index) - again).abs()
+    off = gaps[gaps > 1e-9]
+    if off.empty:
+        return "Rewards computed again have the mean that the run noted, in every step."
+    return (
+        f"In {len(off)} of {len(gaps)} steps the run noted another mean reward, by up to {number(off.max(), '.2g')}: its code "
+        "took a step into the baselines more than once, since corrected. Within a group the baseline divides out."
+    )
 
 
 def signal_facts(groups: pd.DataFrame, step: int) -> dict[str, str]:
@@ -217,25 +234,25 @@ def signal_facts(groups: pd.DataFrame, step: int) -> dict[str, str]:
 def diversity_here(changes: pd.DataFrame) -> str:
     """Distinct candidates and entropy, last visit against first, per scaffold."""
     parts = [
-        f"`{row['scaffold']}`: {number(row['distinct'], '+.1f')} distinct, {number(row['entropy'], '+.2f')} nats"
+        f"`{row['scaffold']}`: {number(row['distinct'], '+.1f')} distinct candidates, "
+        f"{number(row['distinct_correct'], '+.1f')} distinct correct ones, {number(row['entropy'], '+.2f')} nats"
         for row in changes[changes["scaffold"] != ALL].to_dict("records")
     ]
     return "; ".join(parts) + "." if parts else "No task was visited in two steps."
 
 
 def diversity_verdict(changes: pd.DataFrame) -> str:
-    """Whether the outer loop sharpened the policy."""
-    found = {
-        row["scaffold"]: (finding(row["distinct"]), finding(row["entropy"]))
-        for row in changes[changes["scaffold"] != ALL].to_dict("records")
-    }
-    lost = [f"`{name}`" for name, both in found.items() if Finding.LESS in both and Finding.MORE not in both]
-    gained = [f"`{name}`" for name, both in found.items() if Finding.MORE in both and Finding.LESS not in both]
-    parts = [f"lost diversity in {listed(lost)}"] * bool(lost) + [f"gained it in {listed(gained)}"] * bool(gained)
+    """Whether the outer loop sharpened the policy, and whether what it lost was of use."""
+    found = {row["scaffold"]: row for row in changes[changes["scaffold"] != ALL].to_dict("records")}
+
+    def where(name: str, what: Finding) -> list[str]:
+        return [f"`{scaffold}`" for scaffold, row in found.items() if finding(row[name]) is what]
+
+    parts = []
+    for name, noun in (("distinct", "candidates"), ("distinct_correct", "correct candidates")):
+        for what, word in ((Finding.LESS, "fewer"), (Finding.MORE, "more")):
+            if where(name, what):
+                parts.append(f"{word} distinct {noun} in {listed(where(name, what))}")
     if not parts:
         return "Not decided: no change in diversity that the intervals could tell from none."
-    return (
-        f"The outer loop {listed(parts)}: collapse is not a matter of test time alone."
-        if lost
-        else (f"The outer loop {listed(parts)}.")
-    )
+    return f"On the same tasks the trained policy writes {listed(parts)}."
