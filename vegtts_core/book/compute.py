@@ -30,7 +30,6 @@ METHODS = {
 
 TOKEN_COLUMNS = {
     "name": Column("method"),
-    "runs": Column("seeds", ".0f", group="measured here"),
     "published.rollouts": Column("rollouts", ",.0f", group="published"),
     "published.student_tokens": Column("student", ",.0f", "thousand", "published"),
     "published.teacher_tokens": Column("teacher", ",.0f", "thousand", "published"),
@@ -39,6 +38,7 @@ TOKEN_COLUMNS = {
     "student_tokens": Column("student", ",.1f", "thousand", "measured here"),
     "teacher_tokens": Column("teacher", ",.1f", "thousand", "measured here"),
     "per_rollout": Column("per rollout", ",.0f", "tokens", "measured here"),
+    "runs": Column("seeds", ".0f", group="measured here"),
 }
 
 SECOND_COLUMNS = {
@@ -216,3 +216,13 @@ def attempt(left: Budget, right: Budget, names: tuple[str, str], on: On = On.ROL
     except UserError as refusal:
         return f"{call}\nUserError: {refusal}"
     return f"{call}\n(compared: equal in {'rollouts' if on is On.ROLLOUTS else 'rollouts and tokens'})"
+
+
+def compared(left: Budget, right: Budget, names: tuple[str, str]) -> pd.DataFrame:
+    """`compare`'s table with words for its last column; without rows where it refuses."""
+    try:
+        frame = compare(left, right, names)
+    except UserError:
+        return pd.DataFrame(columns=["quantity", *names, "ratio", "required"])
+    frame["quantity"] = [name.replace("_", " ") for name in frame["quantity"]]
+    return frame.assign(required=["yes" if required else "" for required in frame["required"]])
