@@ -1,4 +1,4 @@
-"""Chapter 3.4's helpers: rewards and advantages made again, whose score is whose, budgets, and sentences for any data."""
+"""Chapter 3.4's helpers: rewards and advantages made again, whose score is whose, budgets, and sentences."""
 
 import numpy as np
 import pandas as pd

@@ -29,6 +29,8 @@ def number(value: Any, fmt: Format = "") -> str:
         return value
     if callable(fmt):
         return fmt(value)
+    if fmt.endswith("d") and isinstance(value, float) and value.is_integer():
+        value = int(value)  # a column with a gap in it holds its counts as floats
     text = fmt.format(value) if "{" in fmt else format(value, fmt)
     return re.sub(r"^-(?=[\d.])", "−", text)
 

@@ -218,7 +218,8 @@ def rewards_recorded(found: pd.DataFrame, steps: pd.DataFrame) -> str:
     if off.empty:
         return "Rewards computed again have the mean that the run noted, in every step."
     return (
-        f"In {len(off)} of {len(gaps)} steps the run noted another mean reward, by up to {number(off.max(), '.2g')}: its "
+        f"In {len(off)} of {len(gaps)} steps the run noted another mean reward, by up to {number(off.max(), '.2g')}: "
+        "its "
         "code took a step into the baselines more than once, since corrected. Within a group the baseline divides out."
     )
 
