@@ -14,6 +14,7 @@ import pandas as pd
 from vegtts_core.book import theme
 from vegtts_core.book.charts import Axis, scaling_curve
 from vegtts_core.book.measurement import empty_chart
+from vegtts_core.book.selecting import speed_axis
 from vegtts_core.book.training import ALL
 
 #: The paper's policy writes bodies of forward: its numbers stand beside ours in that scaffold only.
@@ -35,7 +36,8 @@ def steps_figure(progress: pd.DataFrame, paper: pd.DataFrame) -> alt.VConcatChar
     right = Axis("value", "correct", ".0%", domain=(-0.02, 1.02))
     shown = with_paper(long(progress, "correct"), paper, "correct")
     fast = with_paper(long(progress, "speedup"), paper, "speedup")
-    return steps_grid([(shown, right, None), (fast, Axis("value", "speedup", ".2~g", log=True), 1.0)])
+    speed = speed_axis("value", pd.concat([fast["value"], fast["low"], fast["high"]]), "speedup")
+    return steps_grid([(shown, right, None), (fast, speed, 1.0)])
 
 
 def diversity_figure(progress: pd.DataFrame, k: int) -> alt.VConcatChart:

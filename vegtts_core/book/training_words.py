@@ -205,7 +205,7 @@ def _besides(row: pd.Series) -> str:
         parts.append(f"{of(row['carried'], 'group')} would have been pushed up whole, the slowest rollout too")
     if not row["moved"].startswith("0 "):
         parts.append(f"{row['moved']} groups without a contrast would have been pushed all the same")
-    return f"Besides, {listed(parts)}." if parts else ""
+    return f"Besides, {', and '.join(parts)}." if parts else ""
 
 
 def rewards_recorded(found: pd.DataFrame, steps: pd.DataFrame) -> str:
