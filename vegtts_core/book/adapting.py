@@ -237,7 +237,8 @@ def paper_isolated() -> dict[str, pd.Series]:
 def stops(scores: Mapping[str, pd.Series], patiences: tuple[int, ...] = (1, 2)) -> pd.DataFrame:
     """Early stopping beside the argmax over the whole trajectory. One row per trajectory.
 
-    Columns source, best, best_score, and per patience P: ``returned_P``, ``stopped_P`` (the last step paid for),
+    Columns source, best, best_score, flat (all steps score alike), and per patience P: ``returned_P``, ``stopped_P``
+    (the last step paid for),
     ``lost_P`` (best score - returned score; 0 where it is the argmax or equals it), ``saved_P`` (steps not paid for).
     """
     rows = []
@@ -245,6 +246,7 @@ def stops(scores: Mapping[str, pd.Series], patiences: tuple[int, ...] = (1, 2)) 
         ordered = series.sort_index()
         at = int(metrics.checkpoints.first_best(ordered))
         row: dict[str, object] = {"source": name, "best": int(ordered.index[at]), "best_score": float(ordered.iloc[at])}
+        row["flat"] = bool(ordered.max() - ordered.min() < 1e-9)
         for patience in patiences:
             found = metrics.early_stopping(ordered, patience)
             row |= {

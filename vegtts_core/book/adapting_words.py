@@ -102,7 +102,7 @@ def scopes_verdict(rows: pd.DataFrame) -> str:
         parts.append(f"over the batch every rollout of {tasks} is pushed alike, which says nothing about which to keep")
     if not parts:
         parts.append(
-            f"In this step the two scopes disagree about {plural(adapting_step.turned(rows), 'rollout')} only"
+            f"In this step the two scopes push {adapting_step.turned(rows)} of {len(rows)} rollouts in opposite directions"
             if adapting_step.turned(rows)
             else "In this step the two scopes push every rollout the same way, with other weights"
         )
@@ -177,10 +177,9 @@ def misfiled_text(table: pd.DataFrame, paper: bool) -> str:
         if row["printed_step"] == row["step"]:
             parts.append(f"{row['source']}: step {row['step']} either way")
         else:
-            parts.append(
-                f"{row['source']}: step {row['printed_step']} in place of {row['step']}, which scores "
-                f"{number(row['own'], '.1%')} and not {number(row['filed'], '.1%')}"
-            )
+            filed, own = number(row["filed"], ".1%"), number(row["own"], ".1%")
+            score = f"{own} as well" if own == filed else f"{own} and not {filed}"
+            parts.append(f"{row['source']}: step {row['printed_step']} in place of {row['step']}, which scores {score}")
     return "; ".join(parts) + "."
 
 
@@ -208,7 +207,13 @@ def stops_text(table: pd.DataFrame, patience: int = 1) -> str:
     text = f"{same} of {plural(len(table), 'trajectory').replace('trajectorys', 'trajectories')} as good as the argmax"
     if worst > 0:
         text += f", at worst {number(100 * worst, '.1f')} points below it"
-    return f"{text}; {number(float(table[f'saved_{patience}'].mean()), '.1f')} steps saved on average"
+    return f"{text}; {number(float(table[f'saved_{patience}'].mean()), '.1f')} steps saved on average{_flat(table)}"
+
+
+def _flat(table: pd.DataFrame) -> str:
+    """How many of `adapting.stops`' trajectories never leave their first score, where any rule is right."""
+    flat = int(table["flat"].sum())
+    return f"; {flat} of them {'is' if flat == 1 else 'are'} flat, where no rule can be wrong" if flat else ""
 
 
 def stops_verdict(paper: pd.DataFrame, here: pd.DataFrame) -> str:

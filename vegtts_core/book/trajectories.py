@@ -173,7 +173,7 @@ def steps(samples: pd.DataFrame, protocol: str) -> pd.DataFrame:
     """Every step over all seeds, one row per step, with bootstrap intervals over tasks and seeds.
 
     ``rollouts`` (so far, all seeds), ``fast_1``, ``change`` (from step 0, paired by task and seed; None there),
-    ``correctness``,
+    ``correct_change`` (the same of correct rollouts), ``correctness``,
     ``speedup`` (geometric mean over correct rollouts), ``solved`` (share of tasks with a fast rollout), ``seeds``.
     """
     found = metrics.trajectory(samples, protocol)
@@ -186,6 +186,7 @@ def steps(samples: pd.DataFrame, protocol: str) -> pd.DataFrame:
                 "rollouts": int(row["rollouts"]),
                 "fast_1": Interval(row["sample_fast_p"], row["low"], row["high"], tasks),
                 "change": change(found, int(row["step"])) if row["step"] else None,
+                "correct_change": change(found, int(row["step"]), measure="correctness"),
                 "correctness": Interval(row["correctness"], row["correct_low"], row["correct_high"], tasks),
                 "speedup": Interval(row["geometric_speedup"], row["geometric_low"], row["geometric_high"], tasks),
                 "solved": row["task_fast_p"],
@@ -195,9 +196,12 @@ def steps(samples: pd.DataFrame, protocol: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def change(found: Trajectory, step: int, base: int = 0) -> Interval:
-    """fast_1 at ``step`` minus at ``base``, paired by (task, seed), bootstrap over tasks and seeds."""
-    shares = found.tasks.pivot_table(index=["task", "seed"], columns="step", values="sample_fast_p")
+def change(found: Trajectory, step: int, base: int = 0, measure: str = "sample_fast_p") -> Interval:
+    """``measure`` (a column of ``Trajectory.tasks``) at ``step`` minus at ``base``, paired by (task, seed).
+
+    Bounds from the bootstrap over tasks and seeds.
+    """
+    shares = found.tasks.pivot_table(index=["task", "seed"], columns="step", values=measure)
     if step not in shares or base not in shares:
         return Interval(NAN, NAN, NAN, 0)
     difference = (shares[step] - shares[base]).dropna()

@@ -85,13 +85,17 @@ def optimum(frame: pd.DataFrame) -> alt.FacetChart:
     )
     across = alt.X("step:O", axis=alt.Axis(title="step", labelAngle=0))
     beside = alt.XOffset("redrawn:N", sort=kinds)
-    up = alt.Y("probability:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(title="is the best step", format=".0%"))
+    up = alt.Y(
+        "probability:Q",
+        scale=alt.Scale(domain=[0, 1.1], nice=False),
+        axis=alt.Axis(title="is the best step", format=".0%"),
+    )
     bars = alt.Chart().mark_bar().encode(x=across, xOffset=beside, y=up, color=colour)
     mark = (
         alt.Chart()
         .transform_filter(f"datum.chosen && datum.redrawn == '{kinds[0]}'")
         .mark_point(shape="triangle-down", size=60, color=theme.TEXT, filled=True)
-        .encode(x=across, y=alt.datum(0.97))
+        .encode(x=across, y=alt.datum(1.06))
     )
     panel = alt.layer(bars, mark, data=frame).properties(width=theme.SMALL, height=theme.SMALL - 20)
     columns = 2 if len(order) in (2, 4) else 3  # no row that is left half empty

@@ -22,13 +22,32 @@ from vegtts_core.statistics import Interval, wilson
 NAN = float("nan")
 
 
+def equal_steps(source: Source, resamples: int = 2000, seed: int = 0) -> float:
+    """Permutation p-value of "all checkpoints are equally good": do the steps differ more than redistributed rollouts?
+
+    Within each task the rollouts are dealt to the steps anew; the statistic is the variance of fast_1 over steps. 1
+    where nothing can differ. Copies of a candidate share a verdict, which the permutation keeps.
+    """
+    counts = source.trajectory().tasks
+    fast = (counts["sample_fast_p"] * counts["samples"]).round().astype(int)
+    table = counts.assign(fast=fast).pivot(index="task", columns="step", values=["samples", "fast"])
+    sizes, hits = table["samples"].to_numpy(dtype=int), table["fast"].to_numpy(dtype=int)
+    rng = np.random.default_rng(seed)
+    dealt = [rng.multivariate_hypergeometric(n, int(h.sum()), size=resamples) for n, h in zip(sizes, hits, strict=True)]
+    again = (np.stack(dealt, 1) / sizes).mean(axis=1).var(axis=1)
+    observed = float((hits / sizes).mean(axis=0).var())
+    return float((1 + (again >= observed - 1e-12).sum()) / (1 + resamples))
+
+
 def curse(sources: Mapping[str, Source]) -> pd.DataFrame:
     """One row per source: what the best step scores, and what it scores on rollouts that did not choose it.
 
     ``step``, ``naive`` (its score on all rollouts), ``base`` and ``last`` (first and last step's), ``gain`` (naive -
     base), ``held_out`` (split halves), ``held_gain`` (held out - base), ``held_drop`` (held out - last: what is lost
     after the peak, without the peak's luck), ``same`` (share of halves that choose the step), ``chosen`` and
-    ``as_good`` (of redrawn rollouts: how often the step wins, how often step 0 is at least as good).
+    ``as_good`` (of redrawn rollouts: how often the step wins, how often step 0 is at least as good). ``fast``,
+    ``last_fast``: fast rollouts at the best and the last step, of ``rollouts`` each; ``flat``: whether all steps score
+    alike; ``equal``: `equal_steps`.
     """
     rows = []
     for name, source in sources.items():
@@ -36,7 +55,7 @@ def curse(sources: Mapping[str, Source]) -> pd.DataFrame:
         optimum = metrics.step_optimum(source.samples, source.protocol)
         scores = optimum.set_index("step")
         base, last = float(scores["sample_fast_p"].iloc[0]), float(scores["sample_fast_p"].iloc[-1])
-        step = int(half["step"])
+        step, rollouts = int(half["step"]), int(len(source.samples) / len(scores))
         rows.append(
             {
                 "source": name,
@@ -52,6 +71,11 @@ def curse(sources: Mapping[str, Source]) -> pd.DataFrame:
                 "same": float(half["same_step"]),
                 "chosen": float(scores.at[step, "probability"]),
                 "as_good": float(scores["at_least"].iloc[0]) if step != scores.index[0] else NAN,
+                "fast": round(float(half["naive"]) * rollouts),
+                "last_fast": round(last * rollouts),
+                "rollouts": rollouts,
+                "flat": bool(np.ptp(scores["sample_fast_p"].to_numpy(dtype=float)) < 1e-9),
+                "equal": equal_steps(source),
                 "oracle_in_sample": float(half["oracle_in_sample"]),
                 "oracle_held_out": float(half["oracle_held_out"]),
             }
@@ -62,6 +86,7 @@ def curse(sources: Mapping[str, Source]) -> pd.DataFrame:
 CURSE_COLUMNS = {
     "source": Column("trajectory"),
     "step": Column("best step", "d"),
+    "equal": Column("all steps equal, p", ".3f"),
     "naive": Column("best", ".1%", group="fast_1, all rollouts"),
     "base": Column("step 0", ".1%", group="fast_1, all rollouts"),
     "last": Column("last step", ".1%", group="fast_1, all rollouts"),
@@ -113,11 +138,13 @@ ORACLE_COLUMNS = {
 # -- isolated runs -----------------------------------------------------------------------------------------------
 
 
+_WORTH = ("naive", "last", "base", "held_gain", "held_drop", "last_step", "fast", "rollouts", "flat", "equal")
+
+
 def isolated(theirs: Mapping[str, Source], ours: Mapping[str, Source]) -> pd.DataFrame:
     """Single-task runs, the paper's and ours, one row per (task, side): shares by step, best step and its worth.
 
-    Columns task, side, ``step_0`` … , best, ``p1`` (step that early stopping at P = 1 returns), held_gain, held_drop,
-    chosen.
+    Columns task, side, ``step_0`` … , best, ``p1`` (step that early stopping at P = 1 returns), and columns of `curse`.
     """
     rows = []
     for name in dict.fromkeys([*theirs, *ours]):
@@ -128,7 +155,7 @@ def isolated(theirs: Mapping[str, Source], ours: Mapping[str, Source]) -> pd.Dat
             scores = sources[name].trajectory().seeds.set_index("step")["sample_fast_p"]
             row = {"task": name, "side": side} | {f"step_{step}": float(share) for step, share in scores.items()}
             row |= {"best": worth["step"], "p1": metrics.early_stopping(scores).step}
-            rows.append(row | {key: worth[key] for key in ("naive", "held_gain", "held_drop", "chosen", "last_step")})
+            rows.append(row | {key: worth[key] for key in _WORTH})
     return pd.DataFrame(rows)
 
 
@@ -142,7 +169,7 @@ def isolated_columns(frame: pd.DataFrame) -> dict[str, Column]:
         **shown,
         "best": Column("best step", "d"),
         "p1": Column("P = 1 returns", "d"),
-        "chosen": Column("wins again", ".0%"),
+        "equal": Column("all steps equal, p", ".3f"),
         "held_gain": Column("over step 0", "+.1%", group="on the other half"),
         "held_drop": Column("over the last", "+.1%", group="on the other half"),
     }

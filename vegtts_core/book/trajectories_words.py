@@ -59,38 +59,45 @@ def facts(runs: Mapping[str, Run]) -> dict[str, str]:
     }
 
 
+LEVEL = 0.05
+"""Below it a p-value of "all steps are equal" counts as a difference. Several trajectories make several chances."""
+
+
 def pp(value: float, fmt: str = "+.1f") -> str:
     """A difference of shares in percentage points, signed: ``+5.0 points``."""
     return number(value) if isnan(value) else f"{signed(100 * value, fmt)} points"
 
 
 def peaks_text(worth: pd.DataFrame) -> str:
-    """Where each trajectory is best: ``seed 42: step 1 (16.9%, last step 14.0%)``."""
-    rows = worth.to_dict("records")
+    """Where each trajectory is best: ``seed 42: step 1 of 5 (12 of 80 rollouts fast, last step 9)``."""
     return "; ".join(
-        f"{row['source']}: step {row['step']} of {row['last_step']} ({number(row['naive'], '.1%')}, last step "
-        f"{number(row['last'], '.1%')})"
-        for row in rows
+        f"{row['source']}: step {row['step']} of {row['last_step']} ({row['fast']} of {row['rollouts']} rollouts "
+        f"fast, last step {row['last_fast']})"
+        for row in worth.to_dict("records")
     )
 
 
-def peaks_verdict(worth: pd.DataFrame, change: Interval) -> str:
+def peaks_verdict(worth: pd.DataFrame, change: Interval, correct: Interval) -> str:
     """Whether the runs are best at step 1 or 2 more often than chance, and whether the whole trajectory rises or falls.
 
-    ``worth``: `trajectories_curse.curse` of the runs; ``change``: fast_1 at the last step minus at step 0.
+    ``worth``: `trajectories_curse.curse` of the runs; ``change``, ``correct``: fast_1 and correctness at the last step
+    minus at step 0.
     """
-    if worth["naive"].max() <= 0:
-        return "No rollout of any step is fast here: there is no peak to speak of."
-    within = int(worth["step"].isin((1, 2)).sum())
-    chance = chance_within(float(worth["last_step"].iloc[0]))
-    text = (
-        f"{within} of {plural(len(worth), 'run')} are best at step 1 or 2; of equally good checkpoints "
-        f"{number(chance, '.0%')} would be. From step 0 to the last step fast_1 "
+    end = f"From step 0 to the last step the share of correct rollouts {changes(correct)}"
+    moving = worth[~worth["flat"]]
+    if moving.empty:
+        return f"No two steps of a run differ in fast_1 here: there is no peak to speak of. {end}."
+    within, apart = int(moving["step"].isin((1, 2)).sum()), int((moving["equal"] < LEVEL).sum())
+    chance = number(chance_within(float(moving["last_step"].iloc[0])), ".0%")
+    return (
+        f"Of {plural(len(moving), 'run')} whose steps differ at all, {within} {'is' if within == 1 else 'are'} best "
+        f"at step 1 or 2, where {chance} of equally good checkpoints would be; in {apart} the steps differ more than "
+        f"equal checkpoints (p < {LEVEL}). {end}, fast_1 {changes(change)}."
     )
-    return f"{text}{_change(change)}."
 
 
-def _change(change: Interval) -> str:
+def changes(change: Interval) -> str:
+    """``rises by +4 points [+1, +7]``, ``falls by …``, or that it cannot be told."""
     value = points(change)
     if isnan(change.low):
         return f"changes by {value}"
@@ -102,28 +109,31 @@ def _change(change: Interval) -> str:
 
 
 def curse_text(worth: pd.DataFrame) -> str:
-    """Reported and held-out gain of the best step, mean over trajectories."""
+    """Reported and held-out gain of the best step, mean over the trajectories whose steps differ."""
+    moving = worth[~worth["flat"]]
+    if moving.empty:
+        return "All steps of every trajectory score alike."
+    gain, held, drop = (pp(float(moving[name].mean())) for name in ("gain", "held_gain", "held_drop"))
+    means = f" (means of {len(moving)} whose steps differ)" if len(worth) > 1 else ""
     return (
-        f"Best step over step 0: {pp(float(worth['gain'].mean()))} as reported, "
-        f"{pp(float(worth['held_gain'].mean()))} on "
-        f"rollouts that did not choose it; over the last step, on those, {pp(float(worth['held_drop'].mean()))}"
-        + (f" (means of {len(worth)})." if len(worth) > 1 else ".")
+        f"Best step over step 0: {gain} as reported, {held} on rollouts that did not choose it; over the last step, on "
+        f"those, {drop}{means}."
     )
 
 
 def curse_verdict(worth: pd.DataFrame) -> str:
     """How much of the gain of the best step is the luck of its own rollouts."""
-    gain, held = float(worth["gain"].mean()), float(worth["held_gain"].mean())
-    again = number(float(worth["chosen"].mean()), ".0%")
-    if gain <= 0:
-        return "Here step 0 is the best step of every run: there is no gain that could be luck."
-    if held <= 0:
-        lead = "Here nothing of the reported gain is left on rollouts that did not choose the step"
-    else:
-        lead = (
-            f"Here {number(held / gain, '.0%')} of the reported gain is left on rollouts that did not choose the step"
-        )
-    return f"{lead}; redrawn rollouts of the same checkpoints choose the same step {again} of the time."
+    moving = worth[~worth["flat"]]
+    gain, held = float(moving["gain"].mean()), float(moving["held_gain"].mean())
+    if moving.empty or gain <= 0:
+        return "Here no run has a step that is better than step 0: there is no gain that could be luck."
+    again = number(float(moving["chosen"].mean()), ".0%")
+    share = number(held / gain, ".0%")
+    left = f"{share} of the reported gain" if held > 0 else "nothing of the reported gain"
+    return (
+        f"Here {left} is left on rollouts that did not choose the step; redrawn rollouts of the same checkpoints "
+        f"choose the same step {again} of the time."
+    )
 
 
 def oracle_text(row: Mapping[str, Any]) -> str:
@@ -146,54 +156,6 @@ def oracle_verdict(table: pd.DataFrame) -> str:
     )
 
 
-def isolated_text(table: pd.DataFrame) -> str:
-    """Where our isolated runs are best."""
-    ours = table[(table["side"] == "here")]
-    if ours.empty:
-        return "no isolated run"
-    return "; ".join(
-        f"{row['task']}: step {row['best']} of {row['last_step']} ({number(row['naive'], '.0%')})"
-        for row in ours.to_dict("records")
-    )
-
-
-def isolated_verdict(table: pd.DataFrame) -> str:
-    """How many isolated runs move at all, and what their best steps keep on the other half."""
-    ours = table[table["side"] == "here"]
-    steps = [name for name in table.columns if name.startswith("step_")]
-    moving = ours[ours[steps].nunique(axis=1) > 1]
-    if moving.empty:
-        return "Here no isolated run has two steps that differ: nothing peaks and nothing falls."
-    within = int((moving["best"] <= 2).sum())
-    return (
-        f"Of {plural(len(moving), 'task')} here whose steps differ at all, {within} are best within two steps. On the "
-        f"other half, best minus last step is {pp(float(moving['held_drop'].mean()))} on average: "
-        + ("something is lost after the peak." if moving["held_drop"].mean() > 0 else "nothing is lost after the peak.")
-    )
-
-
-def rates_text(worth: pd.DataFrame) -> str:
-    """What each of our learning rates gives."""
-    return "; ".join(
-        f"{row['source'].removeprefix('rate ')}: best at step {row['step']}, {number(row['naive'], '.1%')} "
-        f"({pp(row['held_gain'])} over step 0 on the other half)"
-        for row in worth.to_dict("records")
-    )
-
-
-def rates_verdict(worth: pd.DataFrame) -> str:
-    """Whether over-sharpening (a fall after the peak, held out) is seen at every rate."""
-    falls = worth[worth["held_drop"] > 0]
-    if len(worth) < 2:
-        return "One rate is no sweep."
-    names = ", ".join(str(name).removeprefix("rate ") for name in falls["source"])
-    found = f"at {names}" if len(falls) else "at none"
-    return (
-        f"A fall after the peak that rollouts which did not choose it confirm (any size) is seen {found} of "
-        f"{len(worth)} rates; one run each, so seeds and rates cannot be told apart."
-    )
-
-
 def diversity_text(changes: pd.DataFrame) -> str:
     """The change of each measure, with its interval."""
     return "; ".join(f"{row['measure']} {number(row['change'], '+.2f')}" for row in changes.to_dict("records"))
@@ -211,54 +173,6 @@ def diversity_verdict(changes: pd.DataFrame) -> str:
     if more:
         parts.append(f"more diverse by {len(more)} ({', '.join(more)})")
     return f"From the first step to the last, rollouts become {', and '.join(parts)}; the others' intervals include 0."
-
-
-def control_text(table: pd.DataFrame, rollouts: int) -> str:
-    """Both methods both ways at ``rollouts`` per task, from `trajectories_control.control`."""
-    rows = table[(table["rollouts"] == str(rollouts)) & table["method"].str.startswith("here")].to_dict("records")
-    if not rows:
-        return "no two steps to compare"
-    parts = []
-    for row in rows:
-        solved = f"{row['task']} of tasks solved" if isinstance(row["task"], str) else "tasks solved unknown"
-        parts.append(f"{row['method'].removeprefix('here: ')}: {row['sample']} of rollouts fast, {solved}")
-    return f"At {rollouts} rollouts per task. {'; '.join(parts)}."
-
-
-def control_verdict(gap: Interval, rate: Interval) -> str:
-    """At equal rollouts: tasks solved by adaptation minus search; ``rate``: change of fast_1 from step 0 to step 1."""
-    if isnan(gap.estimate):
-        head = "With too few seeds for a search of two steps' size, tasks solved cannot be compared at equal rollouts."
-    elif isnan(gap.low):
-        head = f"At two steps' rollouts adaptation solves {points(gap)} of tasks more than search."
-    elif gap.low > 0:
-        head = f"At two steps' rollouts adaptation solves more tasks than search by the same policy ({points(gap)})."
-    elif gap.high < 0:
-        head = f"At two steps' rollouts search solves more tasks than adaptation by the same policy ({points(gap)})."
-    else:
-        head = f"At two steps' rollouts neither is seen to solve more tasks ({points(gap)})."
-    return f"{head} Per rollout, from step 0 to step 1, fast_1 {_change(rate)}."
-
-
-def density_verdict(table: pd.DataFrame, varied: bool) -> str:
-    """What the runs can say of the Reward Compression Principle."""
-    if not varied:
-        return "No family of runs here varies the density of the reward, so the principle is not tested."
-    cut = int((table["step"] == table["last_step"]).sum())
-    return (
-        f"{plural(len(table), 'run')} of {table['run'].nunique()} kinds; in {cut} the best step is the last one, which "
-        "says only that the run was too short."
-    )
-
-
-def stops_text(table: pd.DataFrame, patience: int) -> str:
-    """Early stopping over several families, in one sentence."""
-    same = int((table[f"lost_{patience}"] == 0).sum())
-    return (
-        f"P = {patience}: as good as the argmax in {same} of {len(table)}, "
-        f"{number(100 * float(table[f'lost_{patience}'].mean()), '.1f')} points lost and "
-        f"{number(float(table[f'saved_{patience}'].mean()), '.1f')} steps saved on average."
-    )
 
 
 def base_gap(source: Source) -> str:
