@@ -100,10 +100,11 @@ def scopes_verdict(rows: pd.DataFrame) -> str:
     if len(pushed):
         tasks = _listed([f"task {t}" for t in pushed["task_id"]])
         parts.append(f"over the batch every rollout of {tasks} is pushed alike, which says nothing about which to keep")
+    turned = adapting_step.turned(rows)
     if not parts:
         parts.append(
-            f"In this step the two scopes push {adapting_step.turned(rows)} of {len(rows)} rollouts in opposite directions"
-            if adapting_step.turned(rows)
+            f"In this step the two scopes push {turned} of {len(rows)} rollouts in opposite directions"
+            if turned
             else "In this step the two scopes push every rollout the same way, with other weights"
         )
     text = "; ".join(parts)
