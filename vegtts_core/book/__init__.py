@@ -2,3 +2,8 @@
 
 It knows how things are shown; it measures nothing and computes no statistics.
 """
+
+import warnings
+
+# tqdm looks for widgets in a notebook and complains on stderr; chapters write nothing there.
+warnings.filterwarnings("ignore", message="IProgress not found")
