@@ -79,7 +79,7 @@ def test_pooled_is_the_mean_over_rollouts():
 def test_separation_decides_the_sentence(tmp_path, correct, wrong, expected):
     found = families(tmp_path, correct, wrong)
     assert expected in distilling_words.separation_verdict(found)
-    assert ("rollouts." in distilling_words.separation_text(found)) == (wrong["rollouts"] > 0)
+    assert ("n = 100 rollouts" in distilling_words.separation_text(found)) == (wrong["rollouts"] > 0)
 
 
 def test_runs_with_and_without_a_record(tmp_path):

@@ -26,6 +26,8 @@ CHARACTER = 6.6
 """Width of one in pixels at font size 11."""
 LINE = 86
 """Characters after which a line of code is broken."""
+NEARLY = 0.05
+"""Nats below which a token is neither wanted nor not."""
 STRONGEST = 4.0
 """Nats at which the colour of a token is full."""
 
@@ -100,6 +102,13 @@ def separation(families: Mapping[str, Mapping[str, Run]], teacher: str) -> Inter
     difference = correct.estimate - wrong.estimate
     error = math.hypot(correct.high - correct.estimate, wrong.high - wrong.estimate)
     return Interval(difference, difference - error, difference + error, correct.n + wrong.n)
+
+
+def per_token(families: Mapping[str, Mapping[str, Run]], teacher: str, outcome: str) -> float:
+    """Mean advantage of a token in rollouts of ``outcome``, nats; NaN without any."""
+    parts = [record[outcome] for run in families.get(teacher, {}).values() for _, record in records(run)]
+    count = sum(part["tokens"] for part in parts)
+    return sum(part["mean"] * part["tokens"] for part in parts if part["tokens"]) / count if count else math.nan
 
 
 def figure_sums(families: Mapping[str, Mapping[str, Run]]) -> alt.LayerChart:
@@ -196,4 +205,6 @@ def strongest(example: Mapping[str, Any] | None, count: int = 3) -> str:
         texts = (token.replace("\n", "⏎").strip() or "a blank" for _, token in chosen)
         return ", ".join(f"“{text}” ({number(value, '+.1f')})" for text, (value, _) in zip(texts, chosen, strict=True))
 
-    return f"least wanted {shown(pairs[:count])}; most wanted {shown(pairs[: -count - 1 : -1])}"
+    least = [pair for pair in pairs[:count] if pair[0] <= -NEARLY]
+    most = [pair for pair in pairs[: -count - 1 : -1] if pair[0] >= NEARLY]
+    return f"least wanted {shown(least) or 'none'}; most wanted {shown(most) or 'none'}"

@@ -76,7 +76,11 @@ def separation_text(families: Families) -> str:
         if math.isnan(found.estimate):
             parts.append(f"{teacher}: not recorded, or rollouts of one outcome only.")
         else:
-            parts.append(f"{teacher}: {number(found, '.2f')} nats, n = {found.n:,} rollouts.")
+            right, wrong = (tokens.per_token(families, teacher, outcome) for outcome in ("correct", "wrong"))
+            parts.append(
+                f"{teacher}: {number(found, '.2f')} nats, n = {found.n:,} rollouts; per token "
+                f"{number(right, '.3f')} in correct ones, {number(wrong, '.3f')} in wrong ones."
+            )
     return "Correct less wrong completions, mean sum of advantages. " + " ".join(parts)
 
 
@@ -88,7 +92,15 @@ def separation_verdict(families: Families) -> str:
     if set(texts.values()) == {""}:
         return "Nothing can be said without recorded advantages of both outcomes."
     parts = [f"The {teacher} teacher {text}." for teacher, text in texts.items() if text]
-    return " ".join(parts) + " Rollouts are taken as independent, which copies and common tasks make generous."
+    text = " ".join(parts) + " Rollouts are taken as independent, which copies and common tasks make generous."
+    blind = tokens.separation(families, tokens.PROMPT_ONLY)
+    if blind.low > 0:
+        text += (
+            " A teacher that saw no outcome separates them too: on average an advantage is minus a divergence, which "
+            "adds up over a long completion and is larger where the student was unsure. Separating is no proof of "
+            "having read."
+        )
+    return text
 
 
 def _direction(found: Interval) -> str:
