@@ -1,7 +1,8 @@
 """Worked answers to training tasks: what a warm start may begin with where the policy cannot yet answer at all.
 
-In scaffold ``forward`` the reference's own body and our worked example; in ``template`` the honest filling with its
-tuning constants drawn anew. They are answers that few-shot prompts may show, judged like any rollout before they count.
+In scaffold ``forward`` the reference's own body and our worked example; in ``template`` the honest filling and other
+ways to write it, with tuning constants drawn anew. They are answers that few-shot prompts may show, judged like any
+rollout before they count.
 It knows tasks and scaffolds; it knows no models.
 """
 
@@ -19,6 +20,7 @@ from vegtts_core.kernels.types import Language
 from vegtts_core.scaffolds.examples import EXAMPLE_BODIES
 from vegtts_core.scaffolds.types import Refusal
 from vegtts_core.tasks import Task
+from vegtts_core.training.paraphrases import paraphrases
 
 _FENCE = "```"
 _ATTEMPTS = 200
@@ -35,17 +37,21 @@ def demonstrations(task: Task, scaffold: str, language: Language, count: int, se
 
 
 def _fillings(task: Task, language: Language, count: int, seed: int) -> list[str]:
-    """The honest filling as it is, then with one to three of its tuning constants drawn from their declared choices."""
+    """The honest filling and its paraphrases as they are, then with one to three tuning constants drawn anew."""
     template = template_of(task)
     grid = tuning_grid(template)
-    honest = dict(line.split(" = ", 1) for line in honest_filling(task).splitlines())
+    ways = [
+        dict(line.split(" = ", 1) for line in lines.splitlines())
+        for lines in (honest_filling(task), *paraphrases(task))
+    ]
     random = np.random.default_rng([seed, task.id])
-    found = {"\n".join(f"{name} = {value}" for name, value in honest.items()): None}
+    found = {"\n".join(f"{name} = {value}" for name, value in way.items()): None for way in ways}
     for _ in range(_ATTEMPTS):
         if len(found) >= count:
             break
         names = random.permutation(list(grid))[: random.integers(1, 4)]
-        drawn = honest | {str(name): str(grid[name][random.integers(len(grid[name]))]) for name in names}
+        way = ways[random.integers(len(ways))]
+        drawn = way | {str(name): str(grid[name][random.integers(len(grid[name]))]) for name in names}
         lines = "\n".join(f"{name} = {value}" for name, value in drawn.items())
         filling = parse_filling(template, lines)
         if not isinstance(filling, Refusal) and template.problem(filling, language) is None:
