@@ -19,6 +19,7 @@ import yaml
 from vegtts_core.errors import UserError
 from vegtts_core.policy.load import ORIGIN, LoraParameters, load_policy, load_trainable
 from vegtts_core.runs.store import load_run
+from vegtts_core.training import adaptation
 from vegtts_core.training.adaptation import adapt
 from vegtts_core.training.checkpoints import adapter_sha256, export_adapter, step_folder
 from vegtts_core.training.parameters import AdaptationParameters
@@ -114,6 +115,26 @@ def test_killed_at_random_moments(tiny_policy: Path, tmp_path: Path, folder: Pat
     pd.testing.assert_frame_equal(broken.samples[columns], whole.samples[columns])
     same = ["step", "rollouts", "student_tokens", "teacher_tokens", "loss", "grad_norm", "adapter_sha256"]
     pd.testing.assert_frame_equal(broken.steps[same], whole.steps[same])
+
+
+def test_killed_after_the_last_update(
+    tiny_policy: Path, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters = AdaptationParameters.checked(values(tiny_policy))
+    judged = adaptation._Adaptation._judged
+
+    def dies_at_the_last(self: Any, step: int) -> Any:
+        if step == parameters.steps:
+            raise KeyboardInterrupt
+        return judged(self, step)
+
+    monkeypatch.setattr(adaptation._Adaptation, "_judged", dies_at_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        adapt(parameters, tmp_path / "run")
+    monkeypatch.undo()
+    whole, broken = load_run(folder), adapt(parameters, tmp_path / "run")
+    assert whole.manifest["adapters"] == broken.manifest["adapters"]
+    assert list(broken.samples["completion"]) == list(whole.samples["completion"])
 
 
 def test_a_batch_without_a_correct_sample_is_skipped_and_counted(tiny_policy: Path, tmp_path: Path) -> None:

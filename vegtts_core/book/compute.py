@@ -50,7 +50,7 @@ SECOND_COLUMNS = {
     "update": Column("update", ",.0f", "s"),
     "wall": Column("wall", ",.0f", "s"),
     "device": Column("device", ",.0f", "s"),
-    "per_rollout": Column("device seconds per rollout", ".2f", "s"),
+    "per_rollout": Column("per rollout", ".2f", "device s"),
 }
 
 ONCE_COLUMNS = {

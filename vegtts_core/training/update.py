@@ -131,11 +131,12 @@ def train(
     checkpoint kept, if loss or gradient is not finite.
     """
     begun = latest_step(folder)
-    if begun >= steps:
-        return steps
     trainer = GroupTrainer(
         model, tokenizer, rollouts, _arguments(folder, parameters, steps, groups, temperature, seed, model), parameters
     )
+    if begun >= steps:  # nothing to do, but the caller goes on with the policy that all updates made
+        trainer._load_from_checkpoint(str(step_folder(folder, begun)))
+        return steps
     trainer.args.save_steps = save_every
     trainer.on_step, trainer.keep_every = on_step, keep_every
     try:
