@@ -21,9 +21,9 @@ Dialect = Literal["vllm", "llama.cpp", "openai"]
 class ServedParameters(Parameters):
     """A server and how it is asked; defaults fit vLLM's own server on this machine."""
 
-    base_url: str = Field("http://127.0.0.1:8000/v1", exclude=True)
+    base_url: str = Field(default="http://127.0.0.1:8000/v1", exclude=True)
     """Address up to and including the version, for example ``https://api.together.xyz/v1``."""
-    key_variable: str = Field("OPENAI_API_KEY", exclude=True)
+    key_variable: str = Field(default="OPENAI_API_KEY", exclude=True)
     """Name of the environment variable that holds the key; where it is not set, no key is sent."""
     api: Literal["chat", "completions"] = "chat"
     """``chat``: the server applies its chat template; ``completions``: the prompt is rendered here (``tokenizer``)."""
@@ -38,27 +38,27 @@ class ServedParameters(Parameters):
     reported: Literal["raw", "tempered"] = "raw"
     """What the server's log-probabilities are: the model's own, or those after temperature (vLLM's ``logprobs_mode``
     ``processed_logprobs``)."""
-    top_logprobs: int = Field(5, ge=1, le=20)
+    top_logprobs: int = Field(default=5, ge=1, le=20)
     """Alternatives per token; from them follow tempered log-probabilities wherever they pin them down."""
-    choices_per_request: int = Field(1, ge=1)
+    choices_per_request: int = Field(default=1, ge=1)
     """Above 1, a prompt is paid once for so many completions, where the server knows ``n``."""
     extra: dict[str, Any] = Field(default_factory=dict)
     """Further fields of every request, for example ``{reasoning_effort: low}``; they are written to the manifest."""
     provider: str = ""
     """What the manifest calls the server, for example ``together``."""
-    stream: bool = Field(True, exclude=True)
+    stream: bool = Field(default=True, exclude=True)
     """Take answers token by token, so that a connection cut in mid-answer loses only what was not finished."""
-    concurrency: int = Field(8, ge=1, exclude=True)
+    concurrency: int = Field(default=8, ge=1, exclude=True)
     """Requests at a time."""
-    requests_per_minute: float | None = Field(None, gt=0, exclude=True)
-    attempts: int = Field(10, ge=1, exclude=True)
+    requests_per_minute: float | None = Field(default=None, gt=0, exclude=True)
+    attempts: int = Field(default=10, ge=1, exclude=True)
     """Attempts in a row that may bring nothing."""
-    backoff_seconds: float = Field(1.0, gt=0, exclude=True)
+    backoff_seconds: float = Field(default=1.0, gt=0, exclude=True)
     """The longest first pause; it doubles with every attempt, up to a minute, and is drawn at random below that."""
-    longest_wait_seconds: float = Field(600.0, gt=0, exclude=True)
+    longest_wait_seconds: float = Field(default=600.0, gt=0, exclude=True)
     """A server that asks to wait longer ends the command."""
-    connect_seconds: float = Field(10.0, gt=0, exclude=True)
-    silence_seconds: float = Field(300.0, gt=0, exclude=True)
+    connect_seconds: float = Field(default=10.0, gt=0, exclude=True)
+    silence_seconds: float = Field(default=300.0, gt=0, exclude=True)
     """An answer that brings nothing for so long is given up."""
 
     # UserError, not ValueError: pydantic's own message would show the value, and the value may hold a key.
