@@ -59,7 +59,7 @@ def read_tokens(logprobs: Any, asked: int) -> list[Token]:
         lists = logprobs.get("top_logprobs") or [None] * len(values)
         return [
             _token(text, value, list((top or {}).items()), asked, None, None)
-            for text, value, top in zip(logprobs["tokens"], values, lists, strict=True)
+            for text, value, top in zip(logprobs["tokens"] or (), values, lists, strict=True)
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadAnswer(f"log-probabilities in an unknown form ({type(error).__name__})") from None

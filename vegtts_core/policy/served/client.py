@@ -127,8 +127,12 @@ class Server:
             sleep=anyio.sleep,
             reraise=True,
         )
+
+        async def once() -> Result:  # tenacity awaits only what it can see to be a coroutine function
+            return await attempt()
+
         try:
-            return await retrying(attempt)
+            return await retrying(once)
         except (Transient, BadAnswer) as error:
             raise UserError(
                 f"{self.name} gave no usable answer in {self.parameters.attempts} attempts (at last: {error}): see "
