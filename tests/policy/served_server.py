@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
         if body.get("echo"):
             top = body["logprobs"]
             found = [None, *brain.alternatives(ids[:1], ids[1:], top)]
-            logprobs = self._logprobs(ids, found, top, chat=False)
+            logprobs = None if fault == "no logprobs" else self._logprobs(ids, found, top, chat=False)
             choice = {"index": 0, "text": "", "logprobs": logprobs, "finish_reason": "length"}
             usage = {"prompt_tokens": len(ids), "completion_tokens": 0}
             counted.update(prompt=len(ids))
@@ -218,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault != "no usage":
             events.append({"choices": [], "usage": usage})
         if fault in ("cut", "silent"):
-            events = events[: max(1, len(events) - 2)]  # the last choice is not finished, earlier ones are
+            events = events[:-2]  # the last choice is not finished, earlier ones are
         for event in events:
             self._chunk(f"data: {json.dumps(event)}\n\n".encode())
         if fault == "silent":

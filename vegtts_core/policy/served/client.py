@@ -97,11 +97,10 @@ class Server:
         return _json(response.text)
 
     async def events(self, path: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        """Post ``body``; the JSON objects of the answer: one, or as many as a streaming server sends.
+        """Post ``body`` (after its `turn`); the answer's JSON objects: one, or as many as a streaming server sends.
 
         Raises Transient and UserError.
         """
-        await self._turn()
         try:
             async with self._http.stream("POST", self.parameters.base_url + path, json=body) as response:
                 if response.status_code != 200:
@@ -139,8 +138,8 @@ class Server:
                 "that it runs and is not overloaded, then start the same command again; what has come is kept."
             ) from None
 
-    async def _turn(self) -> None:
-        """Wait for this request's place: so many a minute, and none while the server wants to be left alone."""
+    async def turn(self) -> None:
+        """Wait for a request's place: so many a minute, and none while the server wants to be left alone."""
         start = max(time.monotonic(), self._free_at)
         self._free_at = start + self._spacing
         await anyio.sleep(start - time.monotonic() if start > time.monotonic() else 0)

@@ -107,9 +107,10 @@ class Session:
         # Servers refuse several choices at temperature 0, where they would be equal.
         most = self.parameters.choices_per_request if sampling.temperature else 1
         waiting = [(job, run) for job in jobs for run in _runs(set(range(k)) - set(job.done), most)]
-        if waiting and not self._proven:  # a server that cannot serve is found out by one request
-            await self._fill(server, *waiting.pop(0), sampling, report)
-            self._proven = True
+        while waiting and not self._proven:  # a server that cannot serve is found out before many requests are paid
+            job, run = waiting.pop(0)
+            await self._fill(server, job, run, sampling, report)
+            self._proven = any(job.done[sample].logprobs for sample in run)
         places = anyio.Semaphore(self.parameters.concurrency)
 
         async def fill(job: Job, run: list[int]) -> None:
@@ -154,6 +155,7 @@ class Session:
         opening = opening_of(job.prompt) if payloads.asks_opening else ""
         choices = {place: Choice() for place in range(len(run))}
         usage, refused, brought = None, False, 0
+        await server.turn()
         request = self.journal.asked(job.key)
         try:
             async with aclosing(server.events(payloads.path, body)) as events:
@@ -212,6 +214,7 @@ class Session:
 
     async def _whole(self, server: Server, body: dict[str, Any]) -> dict[str, Any]:
         """The one object of an answer that is not streamed."""
+        await server.turn()
         request, answer = self.journal.asked(SCORING), dict[str, Any]()
         try:
             async with aclosing(server.events("/completions", body)) as events:
