@@ -16,10 +16,12 @@ import yaml
 from served_server import MODEL, Brain, Served, serving
 
 from vegtts_core.policy import TransformersPolicy, load_policy
+from vegtts_core.scaffolds import ForwardScaffold
 from vegtts_core.search import BestOfNParameters, best_of_n
+from vegtts_core.tasks import Size, get_task
 
 KEY = "sk-test-0123456789abcdef"
-K = 4
+K = 3
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +46,9 @@ def write_yaml(path: Path, served: Served, **more: object) -> Path:
         "seeds": [1],
         "k": K,
         "temperature": 0.5,
-        "max_new_tokens": 16,
-        "examples": [16],
-        "evaluator": {"protocols": ["sound"], "sound": {"min_pairs": 6, "max_pairs": 6, "warmup": 0}},
+        "max_new_tokens": 12,
+        "examples": [],
+        "evaluator": {"protocols": ["sound"], "sound": {"max_seconds": 0.1, "confirmations": 0}},
     }
     path.write_text(yaml.safe_dump({"best_of_n": section}))
     return path
@@ -92,7 +94,7 @@ def test_killed_and_resumed_without_paying_twice(
 
     samples = run.samples
     assert samples["sample"].tolist() == list(range(K)) and samples["stage"].notna().all()
-    prompt = next(iter(_prompts(params).values()))
+    prompt = ForwardScaffold().prompt(get_task(4, Size.CPU))
     ids = [tuple(int(token) for token in row) for row in samples["token_ids"]]
     for row, score in zip(samples.itertuples(), embedded.score([prompt], [ids], 0.5)[0], strict=True):
         np.testing.assert_allclose(row.logprobs, score.logprobs, atol=1e-3)
@@ -132,13 +134,3 @@ def test_an_interrupt_does_not_wait_for_the_server(served: Served, tmp_path: Pat
         assert "goes on where it stopped" in output and "Traceback" not in output and KEY not in output
     finally:
         served.delay = 0.0
-
-
-def _prompts(params: Path) -> dict[str, object]:
-    """The prompts that a run with these parameters asks, by task."""
-    from vegtts_core.scaffolds import ForwardScaffold
-    from vegtts_core.tasks import get_task
-
-    given = BestOfNParameters.read("best_of_n", params)
-    examples = [get_task(example, given.size) for example in given.examples]
-    return {"task": ForwardScaffold().prompt(get_task(4, given.size), examples)}
