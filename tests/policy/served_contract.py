@@ -65,11 +65,20 @@ def check_served(
         assert spent.prompt_tokens == 4 * sum(policy.prompt_tokens(prompts))
         assert spent.completion_tokens == sum(len(one.logprobs) for group in groups for one in group)
 
+        cool = served.sample(prompts[:1], 2, SamplingParameters(temperature=0.25, max_new_tokens=steps), seed=5)
+        assert known_share(cool) > 0.5  # so that what follows does not compare nothing
+        check_against(policy, prompts[:1], cool, 0.25, atol)
         if repeats:
             again = served.sample(prompts, 2, warm, seed=5)
             assert repr(again) == repr([group[:2] for group in groups])  # as text: NaN is not equal to NaN
         if api == "completions":
             check_scores(served, policy, prompts, groups, atol)
+
+
+def known_share(groups: Sequence[Sequence[Completion]]) -> float:
+    """Share of tokens whose tempered log-probability is known."""
+    values = [value for group in groups for one in group for value in one.sampling_logprobs]
+    return 1 - sum(math.isnan(value) for value in values) / len(values)
 
 
 def check_against(
@@ -93,7 +102,9 @@ def check_against(
             )
             text = CompletionText(policy.tokenizer, prompt_token_ids(policy.tokenizer, prompt), prompt.stop)
             ended = [token in policy.eos_ids or text.add(token) for token in one.token_ids]
-            assert one.text == text.text
+            # vLLM leaves out a last character that the length limit broke in two, with what it was held back with.
+            broken = text.text.endswith("\ufffd") and text.text.startswith(one.text)
+            assert one.text == text.text or broken, (one.text, text.text)
             assert not any(ended[:-1])
             if one.token_ids[-1] in policy.eos_ids:
                 assert one.stop_reason is StopReason.EOS
