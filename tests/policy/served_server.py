@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -92,6 +92,10 @@ class Served:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     served: Served
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # a client may leave whenever it likes
+            super().handle()
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -222,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
         for event in events:
             self._chunk(f"data: {json.dumps(event)}\n\n".encode())
         if fault == "silent":
-            time.sleep(3)
+            time.sleep(8)
         if fault in ("cut", "silent"):
             self.close_connection = True
             return

@@ -74,7 +74,7 @@ def same(mine: Any, other: Any) -> bool:
 
 def client(served: Served, journal: Path | None = None, **given: Any) -> ServedPolicy:
     """Completions with the tokenizer unless chat is asked for; impatient enough for a test."""
-    defaults: dict[str, Any] = {"api": "completions", "backoff_seconds": 0.02, "attempts": 4, "silence_seconds": 0.5}
+    defaults: dict[str, Any] = {"api": "completions", "backoff_seconds": 0.02, "attempts": 4, "silence_seconds": 60.0}
     parameters = ServedParameters(base_url=served.base_url, **(defaults | given))
     return ServedPolicy(MODEL, parameters, Bytes() if parameters.api == "completions" else None, journal)  # type: ignore
 
@@ -123,7 +123,9 @@ FAULTS = ["429", "500", "503", "closed", "not JSON", "no choices", "cut"]
 def test_a_fault_costs_one_request(served: Served, quiet: list, fault: str, stream: bool) -> None:
     served.faults.append(fault)
     begun = time.monotonic()
-    assert same(client(served, stream=stream, concurrency=1).sample(PROMPTS, 4, WARM, seed=1), quiet)
+    patience = 2.0 if fault == "silent" else 60.0
+    policy = client(served, stream=stream, concurrency=1, silence_seconds=patience)
+    assert same(policy.sample(PROMPTS, 4, WARM, seed=1), quiet)
     assert len(served.bodies) == 8 + 1
     if fault == "429":
         assert time.monotonic() - begun >= 0.4

@@ -120,7 +120,7 @@ def test_killed_and_resumed_without_paying_twice(
 
 
 def test_an_interrupt_does_not_wait_for_the_server(served: Served, tmp_path: Path) -> None:
-    served.delay = 60.0
+    served.delay = 300.0
     try:
         process = start(write_yaml(tmp_path / "slow.yaml", served), tmp_path / "run")
         asked, deadline = len(served.bodies), time.monotonic() + 90
@@ -129,8 +129,8 @@ def test_an_interrupt_does_not_wait_for_the_server(served: Served, tmp_path: Pat
             time.sleep(0.05)
         begun = time.monotonic()
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
-        assert process.returncode == 130 and time.monotonic() - begun < 20
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 130 and time.monotonic() - begun < 60
         assert "goes on where it stopped" in output and "Traceback" not in output and KEY not in output
     finally:
         served.delay = 0.0
