@@ -24,9 +24,12 @@ from vegtts_core.parameters import Parameters
 from vegtts_core.policy.cache import files_sha256
 from vegtts_core.policy.embedded import EMBEDDED, EMBEDDED_ADAPTER, embedded_gguf
 from vegtts_core.policy.gguf import converted_folder
+from vegtts_core.policy.served import ServedParameters
 from vegtts_core.policy.transformers_policy import TransformersPolicy
 from vegtts_core.policy.types import Policy, PolicyIdentity
 
+#: The name under which ``load_policy`` knows a model behind a server, alone or before a colon and the model's name.
+SERVED = "served"
 #: Small files of a model: configuration, tokenizer, chat template.
 TEXTS = ["*.json", "*.txt", "*.jinja", "*.model"]
 #: The adapter's files, both hashed: its scale is in the configuration.
@@ -55,14 +58,27 @@ class Device(StrEnum):
 
 
 def load_policy(
-    name: str = EMBEDDED, adapter: str | None = None, dtype: str = "float32", device: str = "cpu"
+    name: str = EMBEDDED,
+    adapter: str | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    *,
+    served: ServedParameters | None = None,
+    journal: Path | None = None,
 ) -> Policy:
     """A policy for ``name``: ``embedded``, a model folder, a ``.gguf`` file or a hub id (``owner/model[@revision]``).
+
+    ``served:MODEL`` is that model on an OpenAI-compatible server (``served``: its only one), reached and asked as
+    ``served`` says; what was paid for is kept in ``journal``, a file. It has its own device, dtype and adapters.
 
     ``adapter`` is a LoRA adapter saved by peft: ``embedded`` (ours), a folder or a hub id. In float32 it is merged into
     the weights (equal up to rounding, and faster); in bfloat16, where merging would round it away, it stays beside
     them. Raises UserError for whatever is missing, unreadable or not offered by this machine.
     """
+    if is_served(name):
+        if adapter is not None:
+            raise UserError(f"An adapter of {name} is its server's: load it there and name it as the model.")
+        return _served(name.removeprefix(SERVED).removeprefix(":"), served or ServedParameters(), journal)
     precision = _choice(Precision, dtype, "dtype")
     place = _device(_choice(Device, device, "device"))
     model, tokenizer, weights, versions = load_model(name, precision)
@@ -74,6 +90,18 @@ def load_policy(
             model = model.merge_and_unload()  # type: ignore[operator]
     torch.nn.Module.to(model.eval().requires_grad_(False), place)
     return TransformersPolicy(model, tokenizer, policy_identity(name, weights, adapter_digest, dtype, place, versions))
+
+
+def is_served(name: str) -> bool:
+    """Whether ``name`` means a model behind a server."""
+    return name == SERVED or name.startswith(f"{SERVED}:")
+
+
+def _served(model: str, parameters: ServedParameters, journal: Path | None) -> Policy:
+    from vegtts_core.policy.served.policy import ServedPolicy
+
+    tokenizer = load_tokenizer(parameters.tokenizer) if parameters.tokenizer else None
+    return ServedPolicy(model, parameters, tokenizer, journal)
 
 
 class LoraParameters(Parameters):
@@ -127,6 +155,11 @@ def load_model(
     name: str, precision: Precision
 ) -> tuple[transformers.PreTrainedModel, PreTrainedTokenizerBase, str, dict[str, str]]:
     """A model on the CPU, its tokenizer, the sha256 of its weights, and versions. Raises UserError."""
+    if is_served(name):
+        raise UserError(
+            f"The weights of {name} are not in this process, and whatever trains or scores by them needs them here: "
+            "name a folder, a GGUF file or a hub id instead of a server."
+        )
     folder = _model_folder(name)
     weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
     if not weights:
@@ -157,7 +190,19 @@ def _device(device: Device) -> torch.device:
     return torch.device("cuda" if device is not Device.CPU and available else "cpu")
 
 
-def _model_folder(name: str) -> Path:
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of ``embedded``, a folder, a GGUF file or a hub id, without weights. Raises UserError."""
+    folder = _local_folder(name) or _snapshot(name, TEXTS)
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(
+            f"{name} has no tokenizer that can be loaded ({_first_line(error)}): name a folder, a GGUF file or a hub "
+            "id of a model that transformers knows without remote code."
+        ) from error
+
+
+def _local_folder(name: str) -> Path | None:
     if name == EMBEDDED:
         return converted_folder(embedded_gguf())
     path = Path(name).expanduser()
@@ -167,6 +212,12 @@ def _model_folder(name: str) -> Path:
         if not path.is_file():
             raise UserError(f"There is no GGUF file {name}: check the path.")
         return converted_folder(path)
+    return None
+
+
+def _model_folder(name: str) -> Path:
+    if (local := _local_folder(name)) is not None:
+        return local
     folder = _snapshot(name, ["*.safetensors", *TEXTS])
     return folder if any(folder.glob("*.safetensors")) else _snapshot(name, ["*.bin", *TEXTS])
 

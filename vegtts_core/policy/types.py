@@ -6,9 +6,9 @@ A policy knows token ids and prompts; it knows nothing of tasks, correctness or 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vegtts_core.scaffolds.types import Prompt
 
@@ -38,7 +38,8 @@ class Completion:
 
     ``logprobs[t]`` is log p(token t | prompt, earlier tokens) in nats under the untempered model;
     ``sampling_logprobs[t]`` the same under the distribution that the token was drawn from (the tempered one).
-    Both have one entry per entry of ``token_ids``.
+    Both have one entry per token. A policy in this process knows all of it; a server may not tell ``token_ids`` (then
+    empty) or a log-probability (then NaN).
     """
 
     token_ids: tuple[int, ...]
@@ -66,6 +67,20 @@ class PolicyIdentity:
     dtype: str
     device: str
     versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a server counted. ``unreported_requests``: cut off before it said what they cost, so not in the tokens."""
+
+    requests: int = 0
+    unreported_requests: int = 0
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(Usage)))
 
 
 Progress = Callable[[int, int], None]
@@ -102,4 +117,13 @@ class Policy(Protocol):
         temperature: float = 1.0,
     ) -> list[list[CompletionScore]]:
         """Teacher-forced log-probabilities of ``completions[i][j]`` (token ids) after ``prompts[i]``."""
+        ...
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A policy whose work somebody else counts, and may charge for."""
+
+    def spent(self) -> Usage:
+        """What was spent since the last call of this."""
         ...

@@ -29,7 +29,7 @@ def verdict_from_json(value: dict[str, Any]) -> Verdict:
 def completion_columns(
     task: Task, seed: int, step: int, sample: int, prompt_id: str, completion: Completion
 ) -> dict[str, Any]:
-    """The columns of a rollout that are known before it is evaluated."""
+    """The columns of a rollout that are known before it is evaluated; null for what its policy could not tell."""
     return {
         "task": task.key,
         "task_id": task.id,
@@ -39,8 +39,8 @@ def completion_columns(
         "prompt_id": prompt_id,
         "completion": completion.text,
         "stop_reason": completion.stop_reason.value,
-        "tokens": len(completion.token_ids),
-        "token_ids": list(completion.token_ids),
+        "tokens": len(completion.logprobs),
+        "token_ids": list(completion.token_ids) if completion.token_ids or not completion.logprobs else None,
         "logprobs": list(completion.logprobs),
         "sampling_logprobs": list(completion.sampling_logprobs),
         "mean_logprob": _mean(completion.logprobs),
@@ -101,7 +101,7 @@ def _measurement_columns(name: str, measurement: Measurement | None) -> dict[str
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+    return _known(sum(values) / len(values)) if values else None
 
 
 def _known(value: float) -> float | None:

@@ -6,6 +6,7 @@ after it finished it returns the tables on disk.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,8 @@ from vegtts_core.judging import Judge
 from vegtts_core.kernels import ceilings
 from vegtts_core.parameters import Parameters
 from vegtts_core.policy import load_policy
-from vegtts_core.policy.types import Policy, SamplingParameters
+from vegtts_core.policy.served import ServedParameters
+from vegtts_core.policy.types import Metered, Policy, SamplingParameters, Usage
 from vegtts_core.project import find_project_root, runs_folder
 from vegtts_core.runs import machine
 from vegtts_core.runs.rows import completion_columns, identity_facts
@@ -41,7 +43,9 @@ class BestOfNParameters(Parameters):
     """Parameters of a Best-of-N run; defaults are the paper's (sections 3.1, 4.1, appendix A) where it has them."""
 
     policy: str = "embedded"
-    """``embedded``, a hub id, a folder or a GGUF file."""
+    """``embedded``, a hub id, a folder, a GGUF file, or ``served:MODEL`` for a model behind a server."""
+    served: ServedParameters | None = None
+    """How that server is reached and asked."""
     adapter: str | None = None
     """Folder of a LoRA adapter."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -98,6 +102,8 @@ def best_of_n(
     """
     # The version belongs to a run's identity: other code may measure something else.
     identity = parameters.model_dump() | {"version": __version__}
+    if parameters.served is None:
+        del identity["served"]  # runs without a server are the same runs as before there was this parameter
     folder = folder or runs_folder() / f"{KIND}-{fingerprint(KIND, identity)}"
     report = console.print if console else None
     with RunStore.opened(folder, KIND, identity, report) as store:
@@ -146,7 +152,12 @@ class _Search:
         if policy is None:
             self.console.print(f"Loading the policy {self.parameters.policy} …")
             policy = load_policy(
-                self.parameters.policy, self.parameters.adapter, self.parameters.dtype, self.parameters.device
+                self.parameters.policy,
+                self.parameters.adapter,
+                self.parameters.dtype,
+                self.parameters.device,
+                served=self.parameters.served,
+                journal=self.store.folder / "parts" / "requests.jsonl",
             )
         for seed, index in missing:
             self._sample_unit(policy, seed, index, batches[index], progress)
@@ -177,6 +188,8 @@ class _Search:
             "versions": machine.versions() | policy.identity.versions,
             "machine": machine.device(parameters.judged_on),
         }
+        if isinstance(policy, Metered):
+            facts["served"] = dataclasses.asdict(policy.spent())
         self.store.write_unit(_unit(seed, index), rows, facts)
         progress.remove_task(bar)
 
@@ -243,7 +256,14 @@ class _Search:
             "retiming_seconds": sum(sum(verdict.seconds.values()) for verdict in self.judge.retimed.values()),
             "wall_seconds": sampling + evaluation,
             "device_seconds": sampling + evaluation,
+            **_served(facts),
         }
+
+
+def _served(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a server counted (and may charge for), requests that were cut off included; nothing without a server."""
+    total = sum((Usage(**fact["served"]) for fact in facts if "served" in fact), Usage())
+    return {"served": dataclasses.asdict(total)} if total.requests else {}
 
 
 def _unit(seed: int, index: int) -> str:

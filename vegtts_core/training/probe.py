@@ -93,6 +93,10 @@ def fixed_samples(run: Run, first: int | None = None, seed: int | None = None) -
     ]
     if not rows:
         raise UserError(f"{run.folder.name} has no samples of step 0 that fit: choose another seed or run.")
+    if any(row["token_ids"] is None for row in rows):
+        raise UserError(
+            f"{run.folder.name} was sampled from a server that tells no token ids: score a run of another policy."
+        )
     return sorted(rows, key=lambda row: tuple(row[name] for name in KEY))
 
 
