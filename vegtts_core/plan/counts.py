@@ -144,6 +144,8 @@ def _adaptation(family: Family, given: AdaptationParameters, count: PromptCounte
     ]
     updates = tuple(steps[: given.steps])
     notes = ["Early stopping may end it sooner."] if given.patience is not None else []
+    if sdpo and given.distillation.feedback:
+        notes.append("A teacher's feedback holds error messages, which have no bound: its tokens are an expectation.")
     return Work(
         family,
         given.policy,

@@ -24,7 +24,7 @@ from vegtts_core.plan.writing import Writing, writing_of
 from vegtts_core.runs.store import COMPLETE, Run, load_run
 
 #: Facts of a machine that must agree for its rates to be another's.
-SAME = ("cpu", "cores")
+SAME = ("cpu", "cores", "device")
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,7 @@ def observe(folder: Path) -> Observed | None:
     else:
         spent = _observe_steps(run, work, found)
     _observe_candidates(run, found, spent)
-    place = dict(manifest["machine"])
-    if str(manifest["policy"]["device"]).startswith("cuda"):
-        place["policy_device"] = manifest["policy"]["device"]
+    place = _place(manifest)
     writing = writing_of(run.samples, folder.name, given["policy"], given.get("adapter"), given)
     return Observed(folder.name, given["policy"], place, settings_of(given["evaluator"]), found, writing)
 
@@ -85,13 +83,19 @@ def settings_of(evaluator: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _place(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The machine of a run, ``device`` and ``gpu`` being those of its policy (candidates may run elsewhere)."""
+    kind, _, gpu = str(manifest["policy"]["device"]).partition(" ")
+    return dict(manifest["machine"]) | {"device": kind} | ({"gpu": gpu.strip("()")} if gpu else {})
+
+
 def same_place(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two machines are of one kind: the same processor and cores, and the same GPU where a policy runs on one.
+    """Whether two machines are of one kind: processor, cores, where the policy runs, and that GPU.
 
     The number of torch's threads may differ: two recorded kinds differ in it by less than two runs of one kind do.
     """
-    gpu = [str(place.get("policy_device") or place.get("gpu") or "") for place in (one, other)]
-    return all(one.get(name) == other.get(name) for name in SAME) and gpu[0] == gpu[1]
+    names = SAME if one.get("device") == "cpu" else (*SAME, "gpu")
+    return all(one.get(name) == other.get(name) for name in names)
 
 
 def rates_of(observed: Sequence[Observed]) -> Rates:

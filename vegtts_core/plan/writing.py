@@ -145,10 +145,16 @@ def writing_of(samples: pd.DataFrame, source: str, policy: str, adapter: str | N
                 dict(Counter(int(length) for length in rows["tokens"])),
                 tuple(_texts(part["token_ids"]) for _, part in rows.groupby(["seed", "step"])),
                 (Sampled(len(rows), counts, (1.0,) * len(counts)),),
-                float(first[protocol].fillna(False).astype(bool).mean()) if len(first) else 0.0,
+                _share(first[protocol]),
             ),
         )
     return Writing(source, policy, adapter, float(given["temperature"]), int(given["max_new_tokens"]), slots)
+
+
+def _share(values: pd.Series) -> float:
+    """Share of what is true among what is known; 0 where nothing is."""
+    known = values.dropna()
+    return float(known.astype(bool).mean()) if len(known) else 0.0
 
 
 def _texts(rows: Iterable[Sequence[int]]) -> Sampled:
