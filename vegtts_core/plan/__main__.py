@@ -35,8 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--section", help="only this family of runs")
     parser.add_argument("--devices", type=int, default=1, help="devices that share the work (default: 1)")
     parser.add_argument("--sharded", action="store_true", help="weights and optimiser are split over the devices")
-    parser.add_argument("--rates", nargs="+", default=[], help="recorded runs of one kind of machine, or files of rates")
-    parser.add_argument("--measure", action="store_true", help="measure this machine's rates first (minutes) and keep them")
+    parser.add_argument(
+        "--rates", nargs="+", default=[], help="recorded runs of one kind of machine, or files of rates"
+    )
+    parser.add_argument(
+        "--measure", action="store_true", help="measure this machine's rates first (minutes) and keep them"
+    )
     parser.add_argument("--config", type=Path, help="config.json of the policy, where it is not on this machine")
     parser.add_argument("--completion-tokens", type=float, help="expected length of a completion, where it is known")
     parser.add_argument("--limit-hours", type=float, help="refuse a plan that takes longer (exit status 1)")
@@ -97,8 +101,8 @@ def _refuse_beyond(plans: Sequence[RunPlan], hours: float | None) -> None:
     total = sum(each.wall_seconds or 0.0 for each in plans)
     if total > hours * 3600:
         raise UserError(
-            f"The plan takes {duration(total)}, more than the {duration(hours * 3600)} allowed: lower k, steps or tasks, "
-            "or plan one --section."
+            f"The plan takes {duration(total)}, more than the {duration(hours * 3600)} allowed: lower k, steps or "
+            "tasks, or plan one --section."
         )
 
 

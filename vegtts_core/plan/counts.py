@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from vegtts_core.errors import UserError
 from vegtts_core.kernels.types import Language
-from vegtts_core.plan.families import PROBE, TRANSFER, Family, TransferParameters
+from vegtts_core.plan.families import PROBE, Family, TransferParameters
 from vegtts_core.plan.prompts import PromptCounter
 from vegtts_core.search.best_of_n import BestOfNParameters
 from vegtts_core.training.demonstrations import demonstrations

@@ -1,7 +1,7 @@
 """Expected tokens, candidates and seconds of a run: its work, how its policy writes, and rates.
 
-Each quantity has a bound, which holds whatever the policy writes, and an expectation where writing is known; seconds are
-there where a rate is. On several devices, whole units of work are shared out evenly and nothing is waited for.
+Each quantity has a bound, which holds whatever the policy writes, and an expectation where writing is known; seconds
+are there where a rate is. On several devices, whole units of work are shared out evenly and nothing is waited for.
 It knows work, writing and rates; it measures nothing.
 """
 

@@ -60,9 +60,7 @@ def families(params: str | Path, section: str | None = None) -> list[Family]:
     known = [name for name in ORDER if name in found]
     others = [name for name in found if name not in (*ORDER, *LAST)]
     ordered = [*known, *others, *(name for name in LAST if name in found)]
-    return [
-        run for name in ordered if section in (None, name) for run in _runs(name, params, values)
-    ]
+    return [run for name in ordered if section in (None, name) for run in _runs(name, params, values)]
 
 
 def _runs(section: str, params: str | Path, values: Mapping[str, Any]) -> list[Family]:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from vegtts_core.errors import UserError
+from vegtts_core.evaluator import EvaluatorSettings
 from vegtts_core.plan.counts import Work
 from vegtts_core.plan.observed import Observed, observe, observe_all, rates_of, same_place, settings_of
 from vegtts_core.plan.rates import Rates
@@ -78,9 +78,7 @@ class Library:
         if measured is not None:
             return _joined([measured[0]], work)
         place = self.place(work)
-        fitting = [
-            each for each in self.observed if each.policy == work.policy and same_place(each.place, place)
-        ]
+        fitting = [each for each in self.observed if each.policy == work.policy and same_place(each.place, place)]
         if fitting:
             return _joined([rates_of(fitting)], work)
         return None, [
@@ -99,8 +97,8 @@ class Library:
         found, note = best_match(known, work.policy, work.adapter, work.temperature, scaffolds)
         if found is None:
             note = (
-                f"No recorded run has written in scaffold {' and '.join(sorted(scaffolds))}: completions and candidates "
-                "have bounds, no expectation."
+                f"No recorded run has written in scaffold {' and '.join(sorted(scaffolds))}: completions and "
+                "candidates have bounds, no expectation."
             )
         return found, [note] if note else []
 
@@ -134,9 +132,8 @@ def read_measurement(work: Work, place: dict[str, Any]) -> tuple[Rates, Writing 
     if not path.is_file():
         return None
     found = json.loads(path.read_text(encoding="utf-8"))
-    samples = pd.DataFrame(found["samples"])
     given = {"protocol": "measured", "temperature": work.temperature, "max_new_tokens": found["max_new_tokens"]}
-    writing = writing_of(samples, "a measurement on this machine", work.policy, work.adapter, given)
+    writing = writing_of(found["samples"], "a measurement on this machine", work.policy, work.adapter, given)
     return Rates.checked(found["rates"]), writing
 
 
@@ -169,11 +166,15 @@ def _joined(fitting: Sequence[Rates], work: Work) -> tuple[Rates, list[str]]:
     return rates, []
 
 
+def evaluator_settings(work: Work) -> EvaluatorSettings:
+    """How the run evaluates."""
+    parameters: Any = work.family.after if work.family.after is not None else work.family.parameters
+    return parameters.evaluator
+
+
 def _settings(work: Work) -> dict[str, Any]:
-    """The evaluator's settings of a run, where it evaluates."""
-    parameters = work.family.after if work.family.after is not None else work.family.parameters
-    evaluator = getattr(parameters, "evaluator", None)
-    return settings_of(evaluator.model_dump(mode="json")) if evaluator is not None else {}
+    """What of them moves seconds per candidate; empty where nothing is evaluated."""
+    return {} if work.scored else settings_of(evaluator_settings(work).model_dump(mode="json"))
 
 
 def _read(path: Path) -> Rates:
@@ -182,7 +183,9 @@ def _read(path: Path) -> Rates:
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{path} cannot be read: name a file of rates, or a run.") from None
     except yaml.YAMLError:
-        raise UserError(f"{path.name} is neither JSON nor YAML: give rates as the documentation of --rates says.") from None
+        raise UserError(
+            f"{path.name} is neither JSON nor YAML: give rates as the documentation of --rates says."
+        ) from None
     if not isinstance(values, dict):
         raise UserError(f"{path.name} holds no rates: give names such as sampling and update with their seconds.")
     return Rates.checked(values.get("rates", values))

@@ -1,8 +1,8 @@
 """Bytes per device, term by term: weights, adapter, optimiser, caches, activations, logits.
 
-Weights, adapter, gradients, moments and caches are counted from shapes and exact. Activations are what autograd keeps of
-one forward pass: exact for decoders built like Llama, the nearest estimate for others. Python, torch and the evaluator's
-processes come on top. It knows shapes and numbers; it knows no tasks or seconds.
+Weights, adapter, gradients, moments and caches are counted from shapes and exact. Activations are what autograd keeps
+of one forward pass: exact for decoders built like Llama, the nearest estimate for others. Python, torch and the
+evaluator's processes come on top. It knows shapes and numbers; it knows no tasks or seconds.
 """
 
 from __future__ import annotations

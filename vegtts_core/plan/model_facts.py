@@ -66,9 +66,7 @@ def local_folder(policy: str) -> Path | None:
         return converted_folder(path)
     repository, _, revision = policy.partition("@")
     try:
-        found = snapshot_download(
-            repository, revision=revision or None, allow_patterns=TEXTS, local_files_only=True
-        )
+        found = snapshot_download(repository, revision=revision or None, allow_patterns=TEXTS, local_files_only=True)
     except (OSError, ValueError):  # not in the cache, or no hub id at all
         return None
     return Path(found)

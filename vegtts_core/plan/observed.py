@@ -6,13 +6,12 @@ Runs are only pooled where policy, device and machine are the same. It knows run
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
+import pyarrow.parquet as pq
 
 from vegtts_core.errors import UserError
 from vegtts_core.plan.counts import Group, Work, work_of
@@ -22,6 +21,8 @@ from vegtts_core.plan.rates import Observations, Rates
 from vegtts_core.plan.waves import call_batches
 from vegtts_core.plan.writing import Writing, writing_of
 from vegtts_core.runs.store import COMPLETE, Run, load_run
+
+Row = Mapping[str, Any]
 
 #: Facts of a machine that must agree for its rates to be another's.
 SAME = ("cpu", "cores", "device")
@@ -47,19 +48,19 @@ def observe(folder: Path) -> Observed | None:
     if family is None:
         return None
     given = manifest["parameters"]
-    if "scaffold" not in run.samples:  # tables of Best-of-N had one scaffold, named in its parameters alone
-        run = replace(run, samples=run.samples.assign(scaffold=given["scaffold"]))
+    # Tables of Best-of-N once had one scaffold, named in the parameters alone.
+    rows = [{"scaffold": given.get("scaffold")} | row for row in pq.read_table(folder / "samples.parquet").to_pylist()]
     work = work_of(family, prompt_counter(given["policy"]))
     found = Observations()
     if manifest["kind"] == "best_of_n":
-        found.sampling.append(_sampled(work, work.calls, run.samples, run.compute["sampling_seconds"]))
+        found.sampling.append(_sampled(work, work.calls, rows, run.compute["sampling_seconds"]))
         spent = run.compute["evaluation_seconds"]
     else:
-        spent = _observe_steps(run, work, found)
-    _observe_candidates(run, found, spent)
-    place = _place(manifest)
-    writing = writing_of(run.samples, folder.name, given["policy"], given.get("adapter"), given)
-    return Observed(folder.name, given["policy"], place, settings_of(given["evaluator"]), found, writing)
+        spent = _observe_steps(run, work, rows, found)
+    _observe_candidates(run, rows, found, spent)
+    writing = writing_of(rows, folder.name, given["policy"], given.get("adapter"), given)
+    settings = settings_of(given["evaluator"])
+    return Observed(folder.name, given["policy"], _place(manifest), settings, found, writing)
 
 
 def observe_all(folder: Path) -> list[Observed]:
@@ -117,76 +118,83 @@ def rates_of(observed: Sequence[Observed]) -> Rates:
     )
 
 
-def _observe_steps(run: Run, work: Work, found: Observations) -> float:
+def _observe_steps(run: Run, work: Work, rows: Sequence[Row], found: Observations) -> float:
     """Steps of a run that moves weights; returns the seconds that it spent on evaluation."""
     spent = 0.0
     for record in run.steps.to_dict("records"):
         step = int(record["step"])
-        rows = run.samples[run.samples["step"] == step]
+        own = [row for row in rows if row["step"] == step]
         if step < len(work.calls) and work.calls[step]:
-            found.sampling.append(_sampled(work, [work.calls[step]], rows, record["sampling_seconds"]))
-        spent += record["evaluation_seconds"] if record.get("evaluated", 1) else 0.0
-        if work.family.kind != "adaptation" or step >= len(work.updates):
-            continue
-        groups = work.updates[step]
-        heard = len(groups) - int(record["silent_groups"])
-        found.groups.append((len(groups), heard))
-        prompt = sum(group.ask.tokens for group in groups)
-        texts = _distinct_tokens(rows)
-        if record["update_seconds"] > 0:
-            share = heard / len(groups)
-            found.update.append((prompt * share, texts * share, record["update_seconds"]))
-        told = record.get("distillation")
-        if isinstance(told, Mapping):
-            every = told["all"]
-            passes = prompt + texts + every["distinct_context_tokens"] + texts
-            found.scoring.append((passes, record["preparing_seconds"]))
-            if work.family.parameters.distillation.feedback:  # type: ignore[attr-defined]
-                row = (every["rollouts"], every["prompt_tokens"], every["context_tokens"])
-                found.taught.append((*row, every["distinct_context_tokens"]))
+            found.sampling.append(_sampled(work, [work.calls[step]], own, record["sampling_seconds"]))
+        spent += record["evaluation_seconds"]
+        if work.family.kind == "adaptation" and step < len(work.updates):
+            _observe_update(work, step, record, _distinct_tokens(own), found)
     return spent
 
 
-def _observe_candidates(run: Run, found: Observations, spent: float) -> None:
+def _observe_update(work: Work, step: int, record: Row, texts: float, found: Observations) -> None:
+    """What followed a step's rollouts: a teacher's passes, if there is one, and the update of its groups."""
+    groups = work.updates[step]
+    heard = len(groups) - int(record["silent_groups"])
+    found.groups.append((len(groups), heard))
+    prompt = float(sum(group.ask.tokens for group in groups))
+    if record["update_seconds"] > 0:
+        # Which groups were silent is not recorded: they count as groups of the mean size.
+        share = heard / len(groups)
+        found.update.append((prompt * share, texts * share, record["update_seconds"]))
+    told = record.get("distillation")
+    if not isinstance(told, Mapping):
+        return
+    every = told["all"]
+    passes = prompt + texts + every["distinct_context_tokens"] + texts
+    found.scoring.append((passes, record["preparing_seconds"]))
+    parameters: Any = work.family.parameters
+    if parameters.distillation.feedback:
+        row = (every["rollouts"], every["prompt_tokens"], every["context_tokens"], every["distinct_context_tokens"])
+        found.taught.append(row)
+
+
+def _observe_candidates(run: Run, rows: Sequence[Row], found: Observations, spent: float) -> None:
     """Verdicts' own seconds, scaled to what evaluation took in all (sessions and processes start in between).
 
-    A run whose evaluation was resumed, so that its record has next to nothing of it, keeps the verdicts' seconds.
+    A run that was resumed while it evaluated, so that its record lacks much of it, keeps the verdicts' seconds.
     """
-    protocol = f"{run.manifest['parameters']['protocol']}_correct"
-    first = run.samples[run.samples["fingerprint"].notna()].drop_duplicates(["task", "scaffold", "fingerprint"])
-    total = float(first["evaluation_seconds"].sum())
-    workers = int(run.manifest["parameters"]["evaluator"].get("workers", 1))
+    given = run.manifest["parameters"]
+    first: dict[tuple[str, str, str], Row] = {}
+    for row in rows:
+        if row["fingerprint"]:
+            first.setdefault((row["scaffold"], row["task"], row["fingerprint"]), row)
+    total = float(sum(row["evaluation_seconds"] for row in first.values()))
+    workers = int(given["evaluator"].get("workers", 1))
     scale = spent * workers / total if total and 0.5 < spent * workers / total < 2 else 1.0
-    for row in first.to_dict("records"):
-        slot = (row["scaffold"], row["task"])
-        found.candidates.setdefault(slot, []).append((row["evaluation_seconds"] * scale, bool(row[protocol])))
+    for (scaffold, task, _), row in first.items():
+        correct = bool(row[f"{given['protocol']}_correct"])
+        found.candidates.setdefault((scaffold, task), []).append((row["evaluation_seconds"] * scale, correct))
 
 
 def _sampled(
-    work: Work, calls: Iterable[Sequence[Group]], rows: pd.DataFrame, seconds: float
+    work: Work, calls: Sequence[Sequence[Group]], rows: Sequence[Row], seconds: float
 ) -> tuple[float, float, float, float]:
     """(prompt tokens computed, decoding steps, completion tokens, seconds) of calls that wrote ``rows``."""
-    lengths = {
-        key: part["tokens"].to_numpy() for key, part in rows.groupby(["scaffold", "task", "seed"], sort=False)
-    }
-    seeds = list(dict.fromkeys(rows["seed"]))
-    prompt = steps = tokens = 0.0
-    calls = list(calls)
+    lengths: dict[tuple[str, str, int], list[int]] = {}
+    for row in rows:
+        lengths.setdefault((row["scaffold"], row["task"], row["seed"]), []).append(int(row["tokens"]))
+    seeds = list(dict.fromkeys(row["seed"] for row in rows))
     per_seed = len(calls) // len(seeds)
+    prompt = steps = tokens = 0
     for number, call in enumerate(calls):
         seed = seeds[number // per_seed]
         prompt += sum(group.ask.tokens for group in call)
         for batch, wave in call_batches(work, call):
-            written = np.concatenate([lengths[call[i].ask.scaffold, call[i].ask.task, seed] for i in batch])
-            steps += sum(int(written[start : start + wave].max()) for start in range(0, len(written), wave))
-            tokens += float(written.sum())
-    return prompt, steps, tokens, seconds
+            written = [
+                length for place in batch for length in lengths[call[place].ask.scaffold, call[place].ask.task, seed]
+            ]
+            steps += sum(max(written[start : start + wave]) for start in range(0, len(written), wave))
+            tokens += sum(written)
+    return float(prompt), float(steps), float(tokens), seconds
 
 
-def _distinct_tokens(rows: pd.DataFrame) -> float:
-    return float(
-        sum(
-            sum(map(len, {tuple(ids) for ids in part["token_ids"]}))
-            for _, part in rows.groupby(["scaffold", "task"])
-        )
-    )
+def _distinct_tokens(rows: Sequence[Row]) -> float:
+    """Tokens of the different completions of each group, all groups together."""
+    found = {(row["scaffold"], row["task"], tuple(row["token_ids"])) for row in rows}
+    return float(sum(len(ids) for _, _, ids in found))

@@ -1,8 +1,8 @@
 """Rates by kind: seconds per token of sampling, updating and scoring, seconds per candidate of evaluation.
 
-Each comes from observations: what a call, an update or an evaluation had to do, and the seconds that it took. A fit over
-several is not negative, minimises relative errors, and is drawn lightly to equal shares where observations do not tell
-kinds apart (a run whose calls are all alike). It knows numbers and names; it knows no runs, prompts or models.
+Each comes from observations: what a call, an update or an evaluation had to do, and the seconds that it took. A fit
+over several is not negative, minimises relative errors, and is drawn lightly to equal shares where observations do not
+tell kinds apart (a run whose calls are all alike). It knows numbers and names; it knows no runs, prompts or models.
 """
 
 from __future__ import annotations
@@ -72,16 +72,16 @@ class Rates(Parameters):
     place: dict[str, Any] = Field(default_factory=dict)
     sampling: SamplingRates | None = None
     update: UpdateRates | None = None
-    score_token: float | None = Field(None, ge=0)
+    score_token: float | None = Field(default=None, ge=0)
     """Seconds per token of a forward pass that scores."""
     evaluation: dict[str, CandidateRates] = Field(default_factory=dict)
     settings: dict[str, Any] = Field(default_factory=dict)
     """The evaluator's settings that the rates of evaluation were observed under."""
-    heard: float = Field(1.0, ge=0, le=1)
+    heard: float = Field(default=1.0, ge=0, le=1)
     """Share of groups that have a gradient; the others cost an update nothing."""
-    contexts: float | None = Field(None, ge=0)
+    contexts: float | None = Field(default=None, ge=0)
     """Different contexts of a teacher per rollout."""
-    shown_tokens: float | None = Field(None, ge=0)
+    shown_tokens: float | None = Field(default=None, ge=0)
     """Tokens that a teacher's context with feedback has beyond the prompt, per rollout."""
 
     @property

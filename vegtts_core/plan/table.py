@@ -62,7 +62,9 @@ def _both(each: RunPlan, name: str) -> str:
 
 
 def _held(plans: Sequence[RunPlan]) -> Table:
-    table = Table(title="What it will hold on each device, if every completion is as long as may be", title_justify="left")
+    table = Table(
+        title="What it will hold on each device, if every completion is as long as may be", title_justify="left"
+    )
     table.add_column("run", overflow="fold")
     names = ("weights", "adapter, gradients, moments", "prompts' cache", "completions' cache", "decoding logits")
     for name in (*names, "activations", "update logits", "at most", "with plain TRL"):

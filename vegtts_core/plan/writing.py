@@ -13,9 +13,9 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.special import gammaln
 
 Slot = tuple[str, str]
@@ -128,38 +128,42 @@ class Writing:
         return set(scaffolds) <= {name for name, _ in self.slots}
 
 
-def writing_of(samples: pd.DataFrame, source: str, policy: str, adapter: str | None, given: Mapping) -> Writing | None:
-    """From a samples table (its sampled rows only); ``given``: the run's parameters. None if nothing was sampled."""
-    written = samples[[row is not None and len(row) > 0 for row in samples["logprobs"]]]
-    if written.empty:
+def writing_of(
+    rows: Sequence[Mapping[str, Any]], source: str, policy: str, adapter: str | None, given: Mapping[str, Any]
+) -> Writing | None:
+    """From rows of a samples table (the sampled ones); ``given``: the run's parameters. None if nothing was sampled."""
+    by_slot: dict[Slot, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["logprobs"] is not None and len(row["logprobs"]):
+            by_slot.setdefault((row["scaffold"], row["task"]), []).append(row)
+    if not by_slot:
         return None
-    protocol = f"{given['protocol']}_correct"
-    slots: dict[Slot, tuple[SlotWriting, ...]] = {}
-    for (scaffold, task), rows in written.groupby(["scaffold", "task"]):
-        named = rows[rows["fingerprint"].notna()]
-        first = named.drop_duplicates("fingerprint")
-        # Best-of-N judges all seeds of a task together, an adaptation all of its steps.
-        counts = tuple(int(count) for count in named["fingerprint"].value_counts())
-        slots[str(scaffold), str(task)] = (
-            SlotWriting(
-                dict(Counter(int(length) for length in rows["tokens"])),
-                tuple(_texts(part["token_ids"]) for _, part in rows.groupby(["seed", "step"])),
-                (Sampled(len(rows), counts, (1.0,) * len(counts)),),
-                _share(first[protocol]),
-            ),
-        )
+    correct = f"{given['protocol']}_correct"
+    slots = {slot: (_slot_writing(own, correct),) for slot, own in by_slot.items()}
     return Writing(source, policy, adapter, float(given["temperature"]), int(given["max_new_tokens"]), slots)
 
 
-def _share(values: pd.Series) -> float:
-    """Share of what is true among what is known; 0 where nothing is."""
-    known = values.dropna()
-    return float(known.astype(bool).mean()) if len(known) else 0.0
+def _slot_writing(rows: Sequence[Mapping[str, Any]], correct: str) -> SlotWriting:
+    # Best-of-N judges all seeds of a task together, an adaptation all of its steps: candidates are those of the run.
+    groups: dict[tuple[int, int], list[tuple[int, ...]]] = {}
+    verdicts: dict[str, Any] = {}
+    for row in rows:
+        groups.setdefault((row["seed"], row["step"]), []).append(tuple(row["token_ids"]))
+        if row["fingerprint"]:
+            verdicts.setdefault(row["fingerprint"], row[correct])
+    counts = Counter(row["fingerprint"] for row in rows if row["fingerprint"])
+    known = [bool(verdict) for verdict in verdicts.values() if verdict is not None]
+    return SlotWriting(
+        lengths=Counter(int(row["tokens"]) for row in rows),
+        texts=tuple(_texts(texts) for texts in groups.values()),
+        candidates=(Sampled(len(rows), tuple(counts.values()), (1.0,) * len(counts)),),
+        correct=_average(known),
+    )
 
 
-def _texts(rows: Iterable[Sequence[int]]) -> Sampled:
-    found = Counter(tuple(ids) for ids in rows)
-    return Sampled(sum(found.values()), tuple(found.values()), tuple(float(len(ids)) for ids in found))
+def _texts(texts: Sequence[tuple[int, ...]]) -> Sampled:
+    found = Counter(texts)
+    return Sampled(len(texts), tuple(found.values()), tuple(float(len(ids)) for ids in found))
 
 
 def pooled(writings: Sequence[Writing]) -> Writing:
