@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--config", type=Path, help="config.json of the policy, where it is not on this machine")
     parser.add_argument("--completion-tokens", type=float, help="expected length of a completion, where it is known")
+    parser.add_argument("--device-memory", type=float, help="GiB of a device (default: this machine's)")
     parser.add_argument("--limit-hours", type=float, help="refuse a plan that takes longer (exit status 1)")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     chosen = parser.parse_args(arguments)
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.json:
             print(json.dumps({"runs": [each.to_json() for each in plans], "sentence": sentence(plans, chosen.devices)}))
         else:
-            show(plans, Console(width=None), chosen.devices)
+            show(plans, Console(), chosen.devices)
             print(sentence(plans, chosen.devices))
         _refuse_beyond(plans, chosen.limit_hours)
     except UserError as error:
@@ -69,6 +70,8 @@ def _planned(chosen: argparse.Namespace, console: Console) -> list[RunPlan]:
         raise UserError(f"--devices is {chosen.devices}: give at least 1.")
     if chosen.completion_tokens is not None and chosen.completion_tokens <= 0:
         raise UserError(f"--completion-tokens is {chosen.completion_tokens:g}: give a positive length.")
+    if chosen.device_memory is not None and chosen.device_memory <= 0:
+        raise UserError(f"--device-memory is {chosen.device_memory:g}: give a positive number of GiB.")
     if chosen.measure and chosen.rates:
         raise UserError("--measure and --rates both say where rates come from: give one of them.")
     with console.status("Reading recorded runs …"):
@@ -86,6 +89,7 @@ def _planned(chosen: argparse.Namespace, console: Console) -> list[RunPlan]:
             sharded=chosen.sharded,
             config=chosen.config,
             completion_tokens=chosen.completion_tokens,
+            device_gib=chosen.device_memory,
             progress=lambda work: status.update(f"Planning {work.family.name} …"),
         )
 

@@ -202,15 +202,14 @@ def _teacher(work: Work, writing: Writing | None, rates: Rates | None) -> tuple[
     tokens = passes = 0.0
     for group in (group for update in work.taught for group in update):
         mean, texts = _mean(writing, group.ask, new), _texts(group, writing, new)
-        context = float(group.ask.taught)
-        contexts = 1.0
+        context, contexts = float(group.ask.taught), 1.0
         if shown.feedback or shown.solution:
             added = mean if shown.solution else 0.0  # about as long as what is shown: another's completion
             if writing is not None and rates is not None and rates.shown_tokens is not None and shown.solution:
                 context, added = group.ask.tokens + rates.shown_tokens, 0.0
             context += added
-            different = rates.contexts if rates and rates.contexts is not None and writing is not None else 1.0
-            contexts = group.k * min(1.0, different)
+            ask = group.ask
+            contexts = group.k if writing is None else writing.distinct_outcomes(ask.scaffold, ask.task, group.k)
         tokens += group.k * (context + mean)
         same = context == group.ask.tokens  # shown nothing more, the teacher is the student and is not run
         passes += group.ask.tokens + texts + (0.0 if same else contexts * context + texts)

@@ -102,6 +102,16 @@ class Library:
             )
         return found, [note] if note else []
 
+    def room(self, work: Work) -> float | None:
+        """GiB of memory of this machine's device of the kind that ``work`` asks for; None where it has none."""
+        if work.device == "cpu":
+            return self.here.get("memory_gib")
+        import torch
+
+        if not torch.cuda.is_available():
+            return None
+        return torch.cuda.get_device_properties(0).total_memory / 2**30
+
     def place(self, work: Work) -> dict[str, Any]:
         """This machine, as a policy on ``work.device`` sees it."""
         return self.here | {"device": work.device} | ({"gpu": _gpu()} if work.device == "cuda" else {})

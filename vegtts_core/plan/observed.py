@@ -150,8 +150,7 @@ def _observe_update(work: Work, step: int, record: Row, texts: float, found: Obs
     found.scoring.append((passes, record["preparing_seconds"]))
     parameters: Any = work.family.parameters
     if parameters.distillation.feedback:
-        row = (every["rollouts"], every["prompt_tokens"], every["context_tokens"], every["distinct_context_tokens"])
-        found.taught.append(row)
+        found.taught.append((every["rollouts"], every["prompt_tokens"], every["context_tokens"]))
 
 
 def _observe_candidates(run: Run, rows: Sequence[Row], found: Observations, spent: float) -> None:

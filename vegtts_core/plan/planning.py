@@ -75,18 +75,20 @@ def plan(
     sharded: bool = False,
     config: Path | None = None,
     completion_tokens: float | None = None,
+    device_gib: float | None = None,
     progress: Callable[[Work], None] = lambda work: None,
 ) -> list[RunPlan]:
     """The plan of ``params`` (a YAML file or a name in ``params/``) or of one section. Raises UserError.
 
     ``config``: a config.json for the policy. ``completion_tokens``: a length that completions are expected to have.
+    ``device_gib``: memory of a device, which the plan is held against (None: this machine's, where that is known).
     ``progress`` is called before each run is planned.
     """
     found = []
     for family in families(params, section):
         work = work_of(family, prompt_counter(_policy(family)))
         progress(work)
-        found.append(plan_work(work, library, devices, sharded, config, completion_tokens))
+        found.append(plan_work(work, library, devices, sharded, config, completion_tokens, device_gib))
     return found
 
 
@@ -97,6 +99,7 @@ def plan_work(
     sharded: bool = False,
     config: Path | None = None,
     completion_tokens: float | None = None,
+    device_gib: float | None = None,
 ) -> RunPlan:
     """The plan of one run. Raises UserError for a configuration that cannot be read."""
     count = prompt_counter(work.policy)
@@ -115,7 +118,17 @@ def plan_work(
         notes.append(f"The configuration of {work.policy} is not at hand: give it with --config to plan memory.")
     elif not facts.shares_prompts:
         notes.append("Its attention needs a cache per completion, so a prompt is stored once per row, not once.")
+    rows = used.completion_tokens / used.steps if used.steps else 0.0
+    if rates is not None and rates.rows and rows and not rates.rows[0] / 2 <= rows <= 2 * rates.rows[1]:
+        notes.append(
+            f"Sampling has {rows:.0f} rows per step in the mean and its rates were observed with {rates.rows[0]:.0f} "
+            f"to {rates.rows[1]:.0f}: the time of sampling is extrapolated."
+        )
     judged = used.distinct_candidates + used.correct + work.references
+    memory = memory_of(work, facts, devices, sharded) if facts is not None else None
+    room = device_gib or library.room(work)
+    if memory is not None and room is not None and memory.total > room * 2**30:
+        notes.append(f"{work.family.section} may hold {memory.total / 2**30:,.0f} GiB and a device has {room:,.0f}.")
     return RunPlan(
         section=work.family.section,
         name=work.family.name,
@@ -133,7 +146,7 @@ def plan_work(
         expected_seconds=spent if expected is not None else None,
         device_seconds=alone,
         evaluations_per_device=judged / devices,
-        memory=memory_of(work, facts, devices, sharded) if facts is not None else None,
+        memory=memory,
         rates=rates.sources if rates is not None else (),
         notes=tuple(dict.fromkeys(notes)),
     )

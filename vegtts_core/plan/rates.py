@@ -79,8 +79,8 @@ class Rates(Parameters):
     """The evaluator's settings that the rates of evaluation were observed under."""
     heard: float = Field(default=1.0, ge=0, le=1)
     """Share of groups that have a gradient; the others cost an update nothing."""
-    contexts: float | None = Field(default=None, ge=0)
-    """Different contexts of a teacher per rollout."""
+    rows: tuple[float, float] | None = None
+    """The fewest and the most rows that sampling was observed with, in the mean over a call's steps."""
     shown_tokens: float | None = Field(default=None, ge=0)
     """Tokens that a teacher's context with feedback has beyond the prompt, per rollout."""
 
@@ -103,8 +103,8 @@ class Observations:
     """(scaffold, task): (seconds, correct) of each distinct candidate."""
     groups: list[tuple[int, int]] = field(default_factory=list)
     """(groups, groups with a gradient) of each update."""
-    taught: list[tuple[float, float, float, float]] = field(default_factory=list)
-    """(rollouts, prompt tokens, context tokens, different contexts' tokens) of each step with a full context."""
+    taught: list[tuple[float, float, float]] = field(default_factory=list)
+    """(rollouts, prompt tokens, context tokens) of each step with a full context."""
 
     def add(self, other: Observations) -> None:
         """Take another run's in."""
@@ -128,7 +128,7 @@ class Observations:
             score_token=scoring[0] if scoring else None,
             evaluation=_candidate_rates(self.candidates),
             heard=sum(heard for _, heard in self.groups) / total if total else 1.0,
-            contexts=sum(row[3] / row[2] * row[0] for row in self.taught) / rollouts if rollouts else None,
+            rows=(min(rows), max(rows)) if (rows := [row[2] / row[1] for row in self.sampling if row[1]]) else None,
             shown_tokens=sum(row[2] - row[1] for row in self.taught) / rollouts if rollouts else None,
             **facts,
         )

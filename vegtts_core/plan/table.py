@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from vegtts_core.plan.durations import Amounts
 from vegtts_core.plan.memory import Memory
 from vegtts_core.plan.planning import RunPlan
 
@@ -17,9 +16,8 @@ UNKNOWN = "?"
 def show(plans: Sequence[RunPlan], console: Console, devices: int = 1) -> None:
     """Tables and notes of a plan."""
     console.print(_spent(plans, devices))
-    held = [each for each in plans if each.memory is not None]
-    if held:
-        console.print(_held(held))
+    if any(each.memory is not None for each in plans):
+        console.print(_held(plans))
     for number, note in enumerate(dict.fromkeys(note for each in plans for note in each.notes), 1):
         console.print(f"[{number}] {note}", markup=False, highlight=False)
 
@@ -27,11 +25,14 @@ def show(plans: Sequence[RunPlan], console: Console, devices: int = 1) -> None:
 def _spent(plans: Sequence[RunPlan], devices: int) -> Table:
     table = Table(title="What it will spend: expected (at most)", title_justify="left")
     table.add_column("run", overflow="fold")
-    per = " per device" if devices > 1 else ""
-    for name in ("rollouts", "prompt tokens", "completion tokens", "teacher", "scored", f"evaluations{per}"):
-        table.add_column(name, justify="right")
-    for name in ("sampling", "evaluating", "updates", "wall time"):
-        table.add_column(name, justify="right")
+    # A kind of token that no run has needs no column.
+    kinds = {"completion_tokens": "completions", "teacher_tokens": "teacher", "scored_tokens": "scored"}
+    kinds = {name: title for name, title in kinds.items() if any(getattr(each.bound, name) for each in plans)}
+    evaluations = "evaluations per device" if devices > 1 else "evaluations"
+    for title in ("rollouts", "prompt tokens", *kinds.values(), evaluations):
+        table.add_column(title, justify="right")
+    for title in ("sampling", "evaluating", "updates", "wall time"):
+        table.add_column(title, justify="right")
     for each in plans:
         spent = each.expected_seconds or each.bound_seconds
         times = (
@@ -41,12 +42,10 @@ def _spent(plans: Sequence[RunPlan], devices: int) -> Table:
             spent.total,
         )
         table.add_row(
-            each.name if each.name == each.section else f"{each.section}: {each.name}",
+            each.name if each.section in each.name else f"{each.section}: {each.name}",
             f"{each.rollouts:,}",
-            f"{'' if each.prompts_exact else '≈ '}{each.prompt_tokens:,}",
-            _both(each, "completion_tokens"),
-            _both(each, "teacher_tokens"),
-            _both(each, "scored_tokens"),
+            f"{'' if each.prompts_exact or not each.prompt_tokens else '≈ '}{short(each.prompt_tokens)}",
+            *(_both(each, name) for name in kinds),
             f"{each.evaluations_per_device:,.0f}",
             *(f"{'' if each.expected or not took else '≤ '}{duration(took)}" for took in times),
         )
@@ -57,43 +56,41 @@ def _both(each: RunPlan, name: str) -> str:
     bound = getattr(each.bound, name)
     if not bound:
         return "0"
-    expected = getattr(each.expected, name) if isinstance(each.expected, Amounts) else None
-    return f"≤ {bound:,.0f}" if expected is None else f"{expected:,.0f} (≤ {bound:,.0f})"
+    return f"≤ {short(bound)}" if each.expected is None else f"{short(getattr(each.expected, name))} (≤ {short(bound)})"
 
 
 def _held(plans: Sequence[RunPlan]) -> Table:
-    table = Table(
-        title="What it will hold on each device, if every completion is as long as may be", title_justify="left"
-    )
-    table.add_column("run", overflow="fold")
-    names = ("weights", "adapter, gradients, moments", "prompts' cache", "completions' cache", "decoding logits")
-    for name in (*names, "activations", "update logits", "at most", "with plain TRL"):
-        table.add_column(name, justify="right")
-    before: tuple[str, Memory] | None = None
+    """One column per section, of its run that holds most; one row per term."""
+    largest: dict[str, Memory] = {}
     for each in plans:
-        memory = each.memory
-        assert memory is not None
-        if before == (each.section, memory):  # a family's runs mostly hold the same
-            continue
-        before = (each.section, memory)
-        table.add_row(
-            each.section,
-            *(
-                size(value)
-                for value in (
-                    memory.weights,
-                    memory.adapter + memory.gradients + memory.moments,
-                    memory.prompt_cache,
-                    memory.completion_cache,
-                    memory.sampling_logits,
-                    memory.activations,
-                    memory.update_logits,
-                    memory.total,
-                    memory.plain_total,
-                )
-            ),
-        )
+        if each.memory is not None:
+            largest[each.section] = max(
+                largest.get(each.section, each.memory), each.memory, key=lambda memory: memory.total
+            )
+    title = "What it will hold on each device, if every completion is as long as may be"
+    table = Table(title=title, title_justify="left")
+    table.add_column("term")
+    for section in largest:
+        table.add_column(section, justify="right", overflow="fold")
+    for term, read in _TERMS.items():
+        last = term == "update logits"
+        table.add_row(term, *(size(read(memory)) for memory in largest.values()), end_section=last)
     return table
+
+
+_TERMS: dict[str, Callable[[Memory], int]] = {
+    "weights": lambda memory: memory.weights,
+    "adapter": lambda memory: memory.adapter,
+    "its gradients": lambda memory: memory.gradients,
+    "Adam's moments": lambda memory: memory.moments,
+    "prompts' cache": lambda memory: memory.prompt_cache,
+    "completions' cache": lambda memory: memory.completion_cache,
+    "decoding logits": lambda memory: memory.sampling_logits,
+    "activations": lambda memory: memory.activations,
+    "update logits": lambda memory: memory.update_logits,
+    "at most at a time": lambda memory: memory.total,
+    "with plain TRL": lambda memory: memory.plain_total,
+}
 
 
 def sentence(plans: Sequence[RunPlan], devices: int = 1) -> str:
@@ -101,7 +98,7 @@ def sentence(plans: Sequence[RunPlan], devices: int = 1) -> str:
     rollouts = sum(each.rollouts for each in plans)
     tokens = sum(each.student_tokens + (each.expected or each.bound).teacher_tokens for each in plans)
     runs = f"{len(plans)} run{'s' if len(plans) > 1 else ''}"
-    total = f"{runs}: {rollouts:,} rollouts, {_rounded(tokens)} tokens"
+    total = f"{runs}: {rollouts:,} rollouts, {short(tokens)} tokens"
     unknown = [each.name for each in plans if each.wall_seconds is None]
     known = sum(each.wall_seconds for each in plans if each.wall_seconds is not None)
     on = f" on {devices} devices" if devices > 1 else ""
@@ -130,7 +127,8 @@ def size(count: int) -> str:
     return f"{count / 2**20:,.0f} MiB" if count else "0"
 
 
-def _rounded(tokens: float) -> str:
-    if tokens >= 1e6:
-        return f"{tokens / 1e6:,.1f} million"
-    return f"{tokens:,.0f}"
+def short(count: float) -> str:
+    """A count, rounded where it is large."""
+    if count >= 1e6:
+        return f"{count / 1e6:,.1f} million"
+    return f"{count / 1e3:,.0f}k" if count >= 1e5 else f"{count:,.0f}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,13 +56,16 @@ class Sampled:
 
 @dataclass(frozen=True)
 class SlotWriting:
-    """What was written for one task in one scaffold. ``texts``: per group, weighed by tokens; ``candidates``: per run.
+    """What was written for one task in one scaffold. ``lengths``: how often each length came.
 
-    ``lengths``: how often each length came. ``correct``: share of the distinct candidates that were correct.
+    ``texts``: different completions per group, weighed by tokens; ``outcomes``: different candidates and refusals per
+    group, which is how many contexts a teacher with feedback has; ``candidates``: different ones per run. ``correct``:
+    share of the distinct candidates that were correct.
     """
 
     lengths: Mapping[int, int]
     texts: tuple[Sampled, ...]
+    outcomes: tuple[Sampled, ...]
     candidates: tuple[Sampled, ...]
     correct: float
 
@@ -114,6 +117,10 @@ class Writing:
         """Expected tokens of the different completions among a group's ``k``."""
         return _average([text.distinct(k) for each in self.of(scaffold, task) for text in each.texts])
 
+    def distinct_outcomes(self, scaffold: str, task: str, k: int) -> float:
+        """Expected different candidates and refusals among a group's ``k``."""
+        return min(k, _average([some.distinct(k) for each in self.of(scaffold, task) for some in each.outcomes]))
+
     def distinct_candidates(self, scaffold: str, task: str, n: float) -> float:
         """Expected distinct candidates among a task's ``n`` rollouts of one run; refused completions are none."""
         found = [some.distinct(n) for each in self.of(scaffold, task) for some in each.candidates]
@@ -145,25 +152,31 @@ def writing_of(
 
 def _slot_writing(rows: Sequence[Mapping[str, Any]], correct: str) -> SlotWriting:
     # Best-of-N judges all seeds of a task together, an adaptation all of its steps: candidates are those of the run.
-    groups: dict[tuple[int, int], list[tuple[int, ...]]] = {}
+    groups: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
     verdicts: dict[str, Any] = {}
     for row in rows:
-        groups.setdefault((row["seed"], row["step"]), []).append(tuple(row["token_ids"]))
+        groups.setdefault((row["seed"], row["step"]), []).append(row)
         if row["fingerprint"]:
             verdicts.setdefault(row["fingerprint"], row[correct])
     counts = Counter(row["fingerprint"] for row in rows if row["fingerprint"])
     known = [bool(verdict) for verdict in verdicts.values() if verdict is not None]
     return SlotWriting(
         lengths=Counter(int(row["tokens"]) for row in rows),
-        texts=tuple(_texts(texts) for texts in groups.values()),
+        texts=tuple(_different([tuple(row["token_ids"]) for row in own], len) for own in groups.values()),
+        outcomes=tuple(_different([_outcome(row) for row in own], lambda outcome: 1.0) for own in groups.values()),
         candidates=(Sampled(len(rows), tuple(counts.values()), (1.0,) * len(counts)),),
         correct=_average(known),
     )
 
 
-def _texts(texts: Sequence[tuple[int, ...]]) -> Sampled:
-    found = Counter(texts)
-    return Sampled(len(texts), tuple(found.values()), tuple(float(len(ids)) for ids in found))
+def _different(values: Sequence[Any], weight: Callable[[Any], float]) -> Sampled:
+    found = Counter(values)
+    return Sampled(len(values), tuple(found.values()), tuple(float(weight(value)) for value in found))
+
+
+def _outcome(row: Mapping[str, Any]) -> Any:
+    """What feedback on a rollout depends on."""
+    return row["fingerprint"] or row.get("reason") or tuple(row["token_ids"])
 
 
 def pooled(writings: Sequence[Writing]) -> Writing:
