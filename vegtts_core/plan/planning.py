@@ -121,14 +121,14 @@ def plan_work(
     rows = used.completion_tokens / used.steps if used.steps else 0.0
     if rates is not None and rates.rows and rows and not rates.rows[0] / 2 <= rows <= 2 * rates.rows[1]:
         notes.append(
-            f"Sampling has {rows:.0f} rows per step in the mean and its rates were observed with {rates.rows[0]:.0f} "
-            f"to {rates.rows[1]:.0f}: the time of sampling is extrapolated."
+            "Its calls advance fewer or more rows at a time than those that rates were observed with: the time of "
+            "sampling is extrapolated."
         )
     judged = used.distinct_candidates + used.correct + work.references
     memory = memory_of(work, facts, devices, sharded) if facts is not None else None
     room = device_gib or library.room(work)
     if memory is not None and room is not None and memory.total > room * 2**30:
-        notes.append(f"{work.family.section} may hold {memory.total / 2**30:,.0f} GiB and a device has {room:,.0f}.")
+        notes.append(f"It may not fit: a device has {room:,.0f} GiB.")
     return RunPlan(
         section=work.family.section,
         name=work.family.name,

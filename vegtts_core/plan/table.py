@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -15,67 +16,96 @@ UNKNOWN = "?"
 
 def show(plans: Sequence[RunPlan], console: Console, devices: int = 1) -> None:
     """Tables and notes of a plan."""
-    console.print(_spent(plans, devices))
+    console.print(_tokens(plans))
+    console.print(_times(plans, devices))
     if any(each.memory is not None for each in plans):
         console.print(_held(plans))
-    for number, note in enumerate(dict.fromkeys(note for each in plans for note in each.notes), 1):
-        console.print(f"[{number}] {note}", markup=False, highlight=False)
-
-
-def _spent(plans: Sequence[RunPlan], devices: int) -> Table:
-    table = Table(title="What it will spend: expected (at most)", title_justify="left")
-    table.add_column("run", overflow="fold")
-    # A kind of token that no run has needs no column.
-    kinds = {"completion_tokens": "completions", "teacher_tokens": "teacher", "scored_tokens": "scored"}
-    kinds = {name: title for name, title in kinds.items() if any(getattr(each.bound, name) for each in plans)}
-    evaluations = "evaluations per device" if devices > 1 else "evaluations"
-    for title in ("rollouts", "prompt tokens", *kinds.values(), evaluations):
-        table.add_column(title, justify="right")
-    for title in ("sampling", "evaluating", "updates", "wall time"):
-        table.add_column(title, justify="right")
+    concerned: dict[str, list[str]] = {}
     for each in plans:
-        spent = each.expected_seconds or each.bound_seconds
-        times = (
-            spent.sampling,
-            None if spent.evaluation is None else spent.evaluation + (spent.retiming or 0) + (spent.references or 0),
-            None if spent.update is None or spent.preparing is None else spent.update + spent.preparing,
-            spent.total,
-        )
-        table.add_row(
-            each.name if each.section in each.name else f"{each.section}: {each.name}",
+        for note in each.notes:
+            concerned.setdefault(note, []).append(each.section)
+    for note, sections in concerned.items():
+        everywhere = len(sections) == len(plans)
+        console.print(note if everywhere else f"{', '.join(dict.fromkeys(sections))}: {note}", highlight=False)
+
+
+def _tokens(plans: Sequence[RunPlan]) -> Table:
+    # A kind of token that no run has needs no column.
+    kinds = {"completion_tokens": "completion", "teacher_tokens": "teacher", "scored_tokens": "scored"}
+    kinds = {name: title for name, title in kinds.items() if any(getattr(each.bound, name) for each in plans)}
+    table = _table("Rollouts and tokens: expected, and at most", ["run"], ["rollouts", "prompt", *kinds.values()])
+    _add_rows(
+        table,
+        plans,
+        lambda each: [
             f"{each.rollouts:,}",
             f"{'' if each.prompts_exact or not each.prompt_tokens else '≈ '}{short(each.prompt_tokens)}",
             *(_both(each, name) for name in kinds),
-            f"{each.evaluations_per_device:,.0f}",
-            *(f"{'' if each.expected or not took else '≤ '}{duration(took)}" for took in times),
-        )
+        ],
+    )
     return table
+
+
+def _times(plans: Sequence[RunPlan], devices: int) -> Table:
+    judged = "evaluations per device" if devices > 1 else "evaluations"
+    title = f"Evaluations and time{f' on {devices} devices' if devices > 1 else ''}"
+    table = _table(title, ["run"], [judged, "sampling", "evaluating", "scoring", "updates", "wall time"])
+
+    def cells(each: RunPlan) -> list[str]:
+        spent = each.expected_seconds or each.bound_seconds
+        judging = None
+        if spent.evaluation is not None:
+            judging = spent.evaluation + (spent.retiming or 0) + (spent.references or 0)
+        times = (spent.sampling, judging, spent.preparing, spent.update, spent.total)
+        sure = "" if each.expected is not None else "≤ "
+        return [f"{each.evaluations_per_device:,.0f}", *(f"{sure if took else ''}{duration(took)}" for took in times)]
+
+    _add_rows(table, plans, cells)
+    return table
+
+
+def _held(plans: Sequence[RunPlan]) -> Table:
+    """One column per kind of run, of a section's run that holds most; one row per term."""
+    largest: dict[str, Memory] = {}
+    for each in plans:
+        if each.memory is not None:
+            held = largest.get(each.section, each.memory)
+            largest[each.section] = max(held, each.memory, key=lambda memory: memory.total)
+    sections: dict[Memory, list[str]] = {}
+    for section, memory in largest.items():
+        sections.setdefault(memory, []).append(section)
+    title = "Memory of each device, if every completion is as long as may be"
+    table = _table(title, ["term"], ["\n".join(names) for names in sections.values()])
+    for term, read in _TERMS.items():
+        table.add_row(term, *(size(read(memory)) for memory in sections), end_section=term == "update logits")
+    return table
+
+
+def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for name in left:
+        table.add_column(name, no_wrap=True)
+    for name in right:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _add_rows(table: Table, plans: Sequence[RunPlan], cells: Callable[[RunPlan], list[str]]) -> None:
+    """One row for all runs of a section that have the same cells."""
+    alike: dict[tuple[str, ...], list[RunPlan]] = {}
+    for each in plans:
+        alike.setdefault((each.section, *cells(each)), []).append(each)
+    for row, runs in alike.items():
+        first = runs[0]
+        name = first.name if first.section in first.name else f"{first.section}: {first.name}"
+        table.add_row(f"{name}\n  and {len(runs) - 1} more, each" if len(runs) > 1 else name, *row[1:])
 
 
 def _both(each: RunPlan, name: str) -> str:
     bound = getattr(each.bound, name)
     if not bound:
         return "0"
-    return f"≤ {short(bound)}" if each.expected is None else f"{short(getattr(each.expected, name))} (≤ {short(bound)})"
-
-
-def _held(plans: Sequence[RunPlan]) -> Table:
-    """One column per section, of its run that holds most; one row per term."""
-    largest: dict[str, Memory] = {}
-    for each in plans:
-        if each.memory is not None:
-            largest[each.section] = max(
-                largest.get(each.section, each.memory), each.memory, key=lambda memory: memory.total
-            )
-    title = "What it will hold on each device, if every completion is as long as may be"
-    table = Table(title=title, title_justify="left")
-    table.add_column("term")
-    for section in largest:
-        table.add_column(section, justify="right", overflow="fold")
-    for term, read in _TERMS.items():
-        last = term == "update logits"
-        table.add_row(term, *(size(read(memory)) for memory in largest.values()), end_section=last)
-    return table
+    return f"≤ {short(bound)}" if each.expected is None else f"{short(getattr(each.expected, name))}\n≤ {short(bound)}"
 
 
 _TERMS: dict[str, Callable[[Memory], int]] = {
