@@ -16,6 +16,7 @@ from vegtts_core.kernels.types import Language
 from vegtts_core.plan.families import PROBE, Family, TransferParameters
 from vegtts_core.plan.prompts import PromptCounter
 from vegtts_core.search.best_of_n import BestOfNParameters
+from vegtts_core.tasks import load_tasks
 from vegtts_core.training.demonstrations import demonstrations
 from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.slots import Slot, build_slots, refuse_evaluation_tasks, schedule
@@ -110,6 +111,8 @@ def work_of(family: Family, count: PromptCounter) -> Work:
 
 def _best_of_n(family: Family, given: BestOfNParameters, count: PromptCounter) -> Work:
     slots = build_slots(given.tasks, (given.scaffold,), given.size, given.examples, given.judged_on)
+    if len(slots) < len(load_tasks(given.tasks, given.size)):
+        raise UserError("Some of the tasks have no kernel template: leave them out, or use scaffold forward or kernel.")
     asks = [_ask(slot, count) for slot in slots]
     size = given.prompts_per_batch
     calls = [

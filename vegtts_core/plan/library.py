@@ -44,12 +44,11 @@ class Library:
 
         With names, only they give rates; how policies write is taken from all. Raises UserError for what is neither.
         """
-        library = cls(observe_all(recorded_folder()), [], machine.cpu())
+        files = [name for name in names if Path(name).suffix in (".json", ".yaml", ".yml")]
+        given = [_read(Path(name)) for name in files]
+        library = cls(observe_all(recorded_folder()), given, machine.cpu())
         runs = []
-        for name in names:
-            if Path(name).suffix in (".json", ".yaml", ".yml"):
-                library.given.append(_read(Path(name)))
-                continue
+        for name in (name for name in names if name not in files):
             folder = Path(name) if (Path(name) / "manifest.json").is_file() else recorded_folder() / name
             found = observe(folder)
             if found is None:

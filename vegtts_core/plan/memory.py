@@ -20,6 +20,8 @@ from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.warm_start import WarmStartParameters
 
 FLOAT = 4
+#: Copies of all of a group's logits that exist at a time in TRL's own path: they and their gradient.
+PLAIN_COPIES = 2
 #: Copies of a decoding step's logits that exist at a time: the model's own, tempered, their exponentials.
 LOGIT_COPIES = 3
 
@@ -128,11 +130,12 @@ def _largest_update(work: Work, facts: ModelFacts) -> tuple[int, int, int]:
             apart = sum(
                 count * (group.ask.tokens + work.max_new_tokens) for group, count in zip(groups, counts, strict=True)
             )
-            plain = activation_bytes(facts, rank, apart, 0) + own * facts.vocabulary * FLOAT
+            behind, logits = activation_bytes(facts, rank, apart, 0), PLAIN_COPIES * own * facts.vocabulary * FLOAT
             if shared:
-                found = (activation_bytes(facts, rank, prompt, own), logit_bytes(facts, own, work.device), plain)
+                packed = activation_bytes(facts, rank, prompt, own)
+                found = (packed, logit_bytes(facts, own, work.device), behind + logits)
             else:
-                found = (activation_bytes(facts, rank, apart, 0), own * facts.vocabulary * FLOAT, plain)
+                found = (behind, logits, behind + logits)
             largest = max(largest, found, key=lambda one: one[0] + one[1])
     return largest
 

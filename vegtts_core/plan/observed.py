@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,13 @@ class Observed:
 
 def observe(folder: Path) -> Observed | None:
     """What a finished run shows; None for a kind that shows nothing. Raises UserError as `load_run`."""
+    manifest = folder / "manifest.json"
+    return _observe(folder, manifest.stat().st_mtime_ns if manifest.is_file() else 0)
+
+
+@cache
+def _observe(folder: Path, stamp: int) -> Observed | None:
+    """Read once; ``stamp`` is another if the run was written anew."""
     run = load_run(folder)
     manifest = run.manifest
     family = recorded_family(manifest["kind"], folder.name, manifest["parameters"])

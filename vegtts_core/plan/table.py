@@ -47,9 +47,9 @@ def _tokens(plans: Sequence[RunPlan]) -> Table:
 
 
 def _times(plans: Sequence[RunPlan], devices: int) -> Table:
-    judged = "evaluations per device" if devices > 1 else "evaluations"
-    title = f"Evaluations and time{f' on {devices} devices' if devices > 1 else ''}"
-    table = _table(title, ["run"], [judged, "sampling", "evaluating", "scoring", "updates", "wall time"])
+    judged = "judged\nper device" if devices > 1 else "judged"
+    title = f"Distinct candidates that are judged, and time{f' on {devices} devices' if devices > 1 else ''}"
+    table = _table(title, ["run"], [judged, "sampling", "judging", "scoring", "updates", "wall time"])
 
     def cells(each: RunPlan) -> list[str]:
         spent = each.expected_seconds or each.bound_seconds
