@@ -100,6 +100,20 @@ def test_what_does_not_fit_is_said(capsys, rates):
     assert found["runs"][0]["evaluations_per_device"] < 20
 
 
+def test_a_policy_that_is_not_here_is_known_by_its_configuration(capsys, tmp_path, cache):
+    """Memory, and the batches that follow from it, come from the file that is given."""
+    params = tmp_path / "elsewhere.yaml"
+    params.write_text("best_of_n: {policy: some/where-else, tasks: [4], examples: [], k: 200, max_new_tokens: 64}\n")
+    _, found, _ = planned(capsys, str(params))
+    assert found["runs"][0]["memory"] is None and any("--config" in note for note in found["runs"][0]["notes"])
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64}))
+    _, found, _ = planned(capsys, str(params), "--config", str(config))
+    assert found["runs"][0]["memory"]["weights"] > 0
+    rows = 128 * 64  # one wave of rows, each with a block of tokens
+    assert found["runs"][0]["memory"]["completion_cache"] == 2 * 2 * 64 * 4 * rows
+
+
 def test_tables_for_a_terminal(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     assert main(["recorded_cpu", "--rates", "adaptation_cpu_44", "sdpo_feedback_cpu_42"]) == 0

@@ -106,6 +106,7 @@ def test_best_of_n_samples_as_fast_as_adaptations_say(observed):
     assert plan.expected.completion_tokens == pytest.approx(record["completion_tokens"])
     assert plan.expected.distinct_candidates == pytest.approx(record["distinct_candidates"])
     assert close(plan.expected_seconds.sampling, record["sampling_seconds"])
+    assert any("rates of evaluation, retiming, references are not known" in note for note in plan.notes)
     assert plan.expected_seconds.evaluation is None  # no candidate in this scaffold was judged there
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from vegtts_core.errors import UserError
 from vegtts_core.kernels.types import Language
 from vegtts_core.plan.families import PROBE, Family, TransferParameters
+from vegtts_core.plan.model_facts import ModelFacts, model_facts
 from vegtts_core.plan.prompts import PromptCounter
 from vegtts_core.search.best_of_n import BestOfNParameters
 from vegtts_core.tasks import load_tasks
@@ -70,6 +72,8 @@ class Work:
     scored: tuple[tuple[Group, ...], ...] = ()
     given: tuple[Group, ...] = ()
     retimed: bool = False
+    facts: ModelFacts | None = None
+    """The policy's model; None where its configuration is not at hand."""
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -93,8 +97,16 @@ class Work:
         return len({group.ask.task for call in self.calls for group in call}) if self.retimed else 0
 
 
-def work_of(family: Family, count: PromptCounter) -> Work:
-    """The work of one run; ``count`` gives the length of a prompt. Raises UserError where the run would refuse."""
+def work_of(family: Family, count: PromptCounter, config: Path | None = None) -> Work:
+    """The work of one run; ``count`` gives the length of a prompt, ``config`` replaces the policy's config.json.
+
+    Raises UserError where the run would refuse, and for a configuration that cannot be read.
+    """
+    work = _work(family, count)
+    return replace(work, facts=model_facts(work.policy, config))
+
+
+def _work(family: Family, count: PromptCounter) -> Work:
     parameters = family.parameters
     if isinstance(parameters, BestOfNParameters):
         return _best_of_n(family, parameters, count)

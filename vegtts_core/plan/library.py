@@ -166,7 +166,8 @@ def _joined(fitting: Sequence[Rates], work: Work) -> tuple[Rates, list[str]]:
                 values[name] = value
     rates = Rates.checked(values)
     settings = _settings(work)
-    if rates.evaluation and rates.settings and settings and rates.settings != settings:
+    scaffolds = {group.ask.scaffold for call in work.calls for group in call}
+    if scaffolds & set(rates.evaluation) and rates.settings and settings and rates.settings != settings:
         differ = sorted(name for name in {*settings, *rates.settings} if settings.get(name) != rates.settings.get(name))
         return rates, [
             f"Rates of evaluation were taken with other settings ({', '.join(differ)}): a candidate may take longer or "

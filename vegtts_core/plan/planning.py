@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from vegtts_core.plan.durations import Amounts, Seconds, amounts, seconds
 from vegtts_core.plan.families import Family, families
 from vegtts_core.plan.library import Library
 from vegtts_core.plan.memory import Memory, memory_of
-from vegtts_core.plan.model_facts import model_facts
 from vegtts_core.plan.prompts import prompt_counter
 
 
@@ -86,9 +85,9 @@ def plan(
     """
     found = []
     for family in families(params, section):
-        work = work_of(family, prompt_counter(_policy(family)))
+        work = work_of(family, prompt_counter(_policy(family)), config)
         progress(work)
-        found.append(plan_work(work, library, devices, sharded, config, completion_tokens, device_gib))
+        found.append(plan_work(work, library, devices, sharded, completion_tokens, device_gib))
     return found
 
 
@@ -97,13 +96,12 @@ def plan_work(
     library: Library,
     devices: int = 1,
     sharded: bool = False,
-    config: Path | None = None,
     completion_tokens: float | None = None,
     device_gib: float | None = None,
 ) -> RunPlan:
-    """The plan of one run. Raises UserError for a configuration that cannot be read."""
+    """The plan of one run; see `plan`."""
     count = prompt_counter(work.policy)
-    facts = model_facts(work.policy, config)
+    facts = work.facts
     rates, said = library.rates(work)
     writing, more = library.writing(work)
     notes = [note for note in (count.note, *work.notes, *said, *more) if note]
@@ -114,6 +112,9 @@ def plan_work(
     used = expected or bound
     spent = seconds(work, used, writing, rates, devices)
     alone = seconds(work, used, writing, rates, 1).total
+    missing = [part.name for part in fields(spent) if getattr(spent, part.name) is None]
+    if rates is not None and missing:
+        notes.append(f"Its rates of {', '.join(missing)} are not known: its time is not predicted.")
     if facts is None:
         notes.append(f"The configuration of {work.policy} is not at hand: give it with --config to plan memory.")
     elif not facts.shares_prompts:
@@ -125,7 +126,7 @@ def plan_work(
             "sampling is extrapolated."
         )
     judged = used.distinct_candidates + used.correct + work.references
-    memory = memory_of(work, facts, devices, sharded) if facts is not None else None
+    memory = memory_of(work, facts, devices, sharded) if facts else None
     room = device_gib or library.room(work)
     if memory is not None and room is not None and memory.total > room * 2**30:
         notes.append(f"It may not fit: a device has {room:,.0f} GiB.")

@@ -6,19 +6,18 @@ import math
 from collections.abc import Sequence
 
 from vegtts_core.plan.counts import Group, Work
-from vegtts_core.plan.model_facts import model_facts
 from vegtts_core.policy.waves import CPU_CACHE_BYTES, CUDA_CACHE_SHARE, MAX_ROWS, batches
 
-#: Bytes of GPU memory that are assumed where neither a GPU nor its memory is known: an H100's.
+#: Bytes of GPU memory that a GPU is assumed to have, an H100's: they bound how many large caches are held at a time.
 GPU_BYTES = 80 << 30
 ITEM = {"float32": 4, "bfloat16": 2}
 
 
-def call_batches(work: Work, call: Sequence[Group], gpu_bytes: int | None = None) -> list[tuple[list[int], int]]:
+def call_batches(work: Work, call: Sequence[Group]) -> list[tuple[list[int], int]]:
     """(places of ``call`` in a batch, rows at a time) of one call of the sampler, as it will be made."""
-    facts = model_facts(work.policy)
+    facts = work.facts
     shared = facts is None or facts.shares_prompts
-    budget = CPU_CACHE_BYTES if work.device == "cpu" else int((gpu_bytes or GPU_BYTES) * CUDA_CACHE_SHARE)
+    budget = CPU_CACHE_BYTES if work.device == "cpu" else int(GPU_BYTES * CUDA_CACHE_SHARE)
     tokens = budget // facts.cache_bytes(ITEM[work.dtype]) if facts else 1 << 40
     rows = MAX_ROWS[work.device]
     found: list[tuple[list[int], int]] = []
