@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import peft
 import torch
@@ -17,15 +17,20 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from pydantic import Field
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from vegtts_core.errors import UserError
 from vegtts_core.parameters import Parameters
 from vegtts_core.policy.cache import files_sha256
 from vegtts_core.policy.embedded import EMBEDDED, EMBEDDED_ADAPTER, embedded_gguf
 from vegtts_core.policy.gguf import converted_folder
+from vegtts_core.policy.requests import eos_ids
 from vegtts_core.policy.transformers_policy import TransformersPolicy
 from vegtts_core.policy.types import Policy, PolicyIdentity
+from vegtts_core.policy.vllm.parameters import VllmParameters
+
+if TYPE_CHECKING:
+    from vegtts_core.policy.vllm.policy import VllmPolicy
 
 #: Small files of a model: configuration, tokenizer, chat template.
 TEXTS = ["*.json", "*.txt", "*.jinja", "*.model"]
@@ -45,6 +50,15 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+class Sampler(StrEnum):
+    """What runs the model."""
+
+    TRANSFORMERS = "transformers"
+    """`TransformersPolicy`, in this process."""
+    VLLM = "vllm"
+    """`VllmPolicy`, on an engine in processes of its own; needs vLLM."""
+
+
 class Device(StrEnum):
     """Where the model runs."""
 
@@ -55,15 +69,23 @@ class Device(StrEnum):
 
 
 def load_policy(
-    name: str = EMBEDDED, adapter: str | None = None, dtype: str = "float32", device: str = "cpu"
+    name: str = EMBEDDED,
+    adapter: str | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    sampler: str = "transformers",
+    vllm: VllmParameters | None = None,
 ) -> Policy:
     """A policy for ``name``: ``embedded``, a model folder, a ``.gguf`` file or a hub id (``owner/model[@revision]``).
 
     ``adapter`` is a LoRA adapter saved by peft: ``embedded`` (ours), a folder or a hub id. In float32 it is merged into
     the weights (equal up to rounding, and faster); in bfloat16, where merging would round it away, it stays beside
-    them. Raises UserError for whatever is missing, unreadable or not offered by this machine.
+    them, as it always does with ``sampler`` *vllm*. ``vllm`` are that one's parameters.
+    Raises UserError for whatever is missing, unreadable or not offered by this machine.
     """
     precision = _choice(Precision, dtype, "dtype")
+    if _choice(Sampler, sampler, "sampler") is Sampler.VLLM:
+        return load_vllm(name, adapter, dtype, device, vllm or VllmParameters(), adapters=adapter is not None)
     place = _device(_choice(Device, device, "device"))
     model, tokenizer, weights, versions = load_model(name, precision)
     adapter_digest = None
@@ -74,6 +96,30 @@ def load_policy(
             model = model.merge_and_unload()  # type: ignore[operator]
     torch.nn.Module.to(model.eval().requires_grad_(False), place)
     return TransformersPolicy(model, tokenizer, policy_identity(name, weights, adapter_digest, dtype, place, versions))
+
+
+def load_vllm(
+    name: str, adapter: str | None, dtype: str, device: str, parameters: VllmParameters, *, adapters: bool
+) -> VllmPolicy:
+    """As `load_policy` with sampler *vllm*; ``adapters`` says whether other adapters may come (`use_adapter`)."""
+    from vegtts_core.policy.vllm.engine import require_vllm
+    from vegtts_core.policy.vllm.policy import VllmPolicy
+
+    _choice(Precision, dtype, "dtype")
+    place = torch.device(require_vllm(_choice(Device, device, "device")))
+    folder = _model_folder(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        stated = GenerationConfig.from_pretrained(folder) if (folder / "generation_config.json").is_file() else None
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _unloadable(name, error) from error
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    identity = policy_identity(name, files_sha256(_weights(folder)), None, dtype, place, versions)
+    eos = eos_ids(getattr(stated, "eos_token_id", None), tokenizer)
+    policy = VllmPolicy(folder, tokenizer, eos, identity, parameters, adapters)
+    if adapter is not None:
+        policy.use_adapter(adapter)
+    return policy
 
 
 class LoraParameters(Parameters):
@@ -128,19 +174,28 @@ def load_model(
 ) -> tuple[transformers.PreTrainedModel, PreTrainedTokenizerBase, str, dict[str, str]]:
     """A model on the CPU, its tokenizer, the sha256 of its weights, and versions. Raises UserError."""
     folder = _model_folder(name)
-    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
-    if not weights:
-        raise UserError(f"{folder} holds no weights (*.safetensors): name the folder that save_pretrained wrote.")
+    weights = _weights(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, precision.value))
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(
-            f"{name} cannot be loaded as a causal language model ({_first_line(error)}): name a folder, a GGUF file or "
-            "a hub id of one that transformers knows without remote code."
-        ) from error
+        raise _unloadable(name, error) from error
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     return model, tokenizer, files_sha256(weights), versions
+
+
+def _weights(folder: Path) -> list[Path]:
+    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    if not weights:
+        raise UserError(f"{folder} holds no weights (*.safetensors): name the folder that save_pretrained wrote.")
+    return weights
+
+
+def _unloadable(name: str, error: Exception) -> UserError:
+    return UserError(
+        f"{name} cannot be loaded as a causal language model ({_first_line(error)}): name a folder, a GGUF file or "
+        "a hub id of one that transformers knows without remote code."
+    )
 
 
 def _choice(kind: type[Kind], value: str, name: str) -> Kind:
@@ -192,13 +247,10 @@ def _snapshot(name: str, patterns: list[str]) -> Path:
         ) from error
 
 
-def load_adapter(
-    model: transformers.PreTrainedModel, adapter: str, weights: str, trainable: bool = False
-) -> tuple[peft.PeftModel, str]:
-    """``model`` (with sha256 ``weights``) with the adapter beside its layers, and the adapter's digest.
+def adapter_folder(adapter: str, weights: str) -> tuple[Path, str]:
+    """Where the adapter lies (``embedded``, a folder or a hub id), and its digest.
 
-    ``adapter`` is ``embedded``, a folder or a hub id. Raises UserError where it is missing, half written, of another
-    model or of another kind.
+    Raises UserError where it is missing, half written, or of another model than the one with sha256 ``weights``.
     """
     path = EMBEDDED_ADAPTER if adapter == EMBEDDED else Path(adapter).expanduser()
     folder = path if path.is_dir() else _snapshot(adapter, [*ADAPTER_FILES, ORIGIN])
@@ -216,6 +268,18 @@ def load_adapter(
                 f"The adapter {adapter} was trained on {stated.get('policy', 'another model')} (weights "
                 f"{stated['weights_sha256'][:12]}…), and this model has {weights[:12]}…: use it on its own model."
             )
+    return folder, files_sha256(files)
+
+
+def load_adapter(
+    model: transformers.PreTrainedModel, adapter: str, weights: str, trainable: bool = False
+) -> tuple[peft.PeftModel, str]:
+    """``model`` (with sha256 ``weights``) with the adapter beside its layers, and the adapter's digest.
+
+    ``adapter`` is ``embedded``, a folder or a hub id. Raises UserError where it is missing, half written, of another
+    model or of another kind.
+    """
+    folder, digest = adapter_folder(adapter, weights)
     try:
         adapted = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     except SafetensorError as error:
@@ -228,7 +292,7 @@ def load_adapter(
         ) from error
     if adapted.active_peft_config.is_prompt_learning:
         raise UserError(f"The adapter {adapter} adds tokens to the prompt: use one of the LoRA kind.")
-    return adapted, files_sha256(files)  # type: ignore[return-value]
+    return adapted, digest  # type: ignore[return-value]
 
 
 def _first_line(error: BaseException) -> str:

@@ -103,3 +103,7 @@ class Policy(Protocol):
     ) -> list[list[CompletionScore]]:
         """Teacher-forced log-probabilities of ``completions[i][j]`` (token ids) after ``prompts[i]``."""
         ...
+
+    def close(self) -> None:
+        """Give back processes and memory that are the policy's own; it cannot be used afterwards."""
+        ...

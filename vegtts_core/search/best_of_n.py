@@ -7,7 +7,8 @@ after it finished it returns the tables on disk.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from vegtts_core.kernels import ceilings
 from vegtts_core.parameters import Parameters
 from vegtts_core.policy import load_policy
 from vegtts_core.policy.types import Policy, SamplingParameters
+from vegtts_core.policy.vllm.parameters import VllmParameters
 from vegtts_core.project import find_project_root, runs_folder
 from vegtts_core.runs import machine
 from vegtts_core.runs.rows import completion_columns, identity_facts
@@ -48,6 +50,10 @@ class BestOfNParameters(Parameters):
     device: Literal["cpu", "cuda"] = "cpu"
     """Where the policy runs and, unless ``evaluation_device`` says otherwise, the candidates."""
     evaluation_device: Literal["cpu", "cuda"] | None = None
+    sampler: Literal["transformers", "vllm"] = "transformers"
+    """What runs the policy; the completions are the same up to rounding."""
+    vllm: VllmParameters = VllmParameters()
+    """The engine of sampler *vllm*."""
     scaffold: Literal["forward", "template", "kernel"] = "forward"
     tasks: str | tuple[int | str, ...] = "subset_1"
     """A selection's name, or task numbers or keys."""
@@ -143,14 +149,29 @@ class _Search:
         bar = progress.add_task("sampling", total=len(units), completed=len(units) - len(missing))
         if not missing:
             return
-        if policy is None:
-            self.console.print(f"Loading the policy {self.parameters.policy} …")
-            policy = load_policy(
-                self.parameters.policy, self.parameters.adapter, self.parameters.dtype, self.parameters.device
-            )
-        for seed, index in missing:
-            self._sample_unit(policy, seed, index, batches[index], progress)
-            progress.advance(bar)
+        with self._policy(policy) as policy:
+            for seed, index in missing:
+                self._sample_unit(policy, seed, index, batches[index], progress)
+                progress.advance(bar)
+
+    @contextmanager
+    def _policy(self, given: Policy | None) -> Iterator[Policy]:
+        """``given``, or the one that the parameters name, closed before anything is timed."""
+        if given is not None:
+            yield given
+            return
+        parameters = self.parameters
+        self.console.print(f"Loading the policy {parameters.policy} …")
+        policy = load_policy(
+            parameters.policy,
+            parameters.adapter,
+            parameters.dtype,
+            parameters.device,
+            parameters.sampler,
+            parameters.vllm,
+        )
+        with closing(policy):
+            yield policy
 
     def _sample_unit(self, policy: Policy, seed: int, index: int, batch: Sequence[Task], progress: Progress) -> None:
         parameters = self.parameters
