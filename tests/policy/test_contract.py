@@ -151,7 +151,7 @@ def test_end_of_sequence_is_counted_and_not_shown(subject):
 
 @pytest.mark.parametrize("most", [1, 5])
 def test_length_is_a_limit(subject, most):
-    (group,) = subject.sample(PROMPTS[2:], 3, SamplingParameters(0.7, most), seed=0)
+    (group,) = subject.sample([UNICODE], 3, SamplingParameters(0.7, most), seed=0)
     for completion in group:
         assert completion.stop_reason is StopReason.LENGTH
         assert len(completion.token_ids) == len(completion.logprobs) == len(completion.sampling_logprobs) == most

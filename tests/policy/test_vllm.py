@@ -162,7 +162,8 @@ def test_best_of_n_from_end_to_end(tmp_path: Path) -> None:
     run = best_of_n(BestOfNParameters.checked(values | {"sampler": "vllm"}), tmp_path / "vllm")
     truth = best_of_n(BestOfNParameters.checked(values), tmp_path / "transformers")
     assert len(run.samples) == run.compute["rollouts"] == 12 and run.manifest["status"] == "complete"
-    assert run.manifest["parameters"]["sampler"] == "vllm" and run.manifest["versions"]["vllm"]
+    assert run.manifest["parameters"]["sampler"] == "vllm" and "vllm" not in run.manifest["parameters"]
+    assert "sampler" not in truth.manifest["parameters"] and run.manifest["versions"]["vllm"]
     assert run.manifest["policy"] == truth.manifest["policy"]
     same = [a == b for a, b in zip(run.samples["completion"], truth.samples["completion"], strict=True)]
     assert sum(same) >= 11

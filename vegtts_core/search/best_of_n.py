@@ -26,7 +26,7 @@ from vegtts_core.kernels import ceilings
 from vegtts_core.parameters import Parameters
 from vegtts_core.policy import load_policy
 from vegtts_core.policy.types import Policy, SamplingParameters
-from vegtts_core.policy.vllm.parameters import VllmParameters
+from vegtts_core.policy.vllm.parameters import VllmParameters, is_default_sampler
 from vegtts_core.project import find_project_root, runs_folder
 from vegtts_core.runs import machine
 from vegtts_core.runs.rows import completion_columns, identity_facts
@@ -50,10 +50,10 @@ class BestOfNParameters(Parameters):
     device: Literal["cpu", "cuda"] = "cpu"
     """Where the policy runs and, unless ``evaluation_device`` says otherwise, the candidates."""
     evaluation_device: Literal["cpu", "cuda"] | None = None
-    sampler: Literal["transformers", "vllm"] = "transformers"
+    sampler: Literal["transformers", "vllm"] = Field("transformers", exclude_if=is_default_sampler)
     """What runs the policy; the completions are the same up to rounding."""
-    vllm: VllmParameters = VllmParameters()
-    """The engine of sampler *vllm*."""
+    vllm: VllmParameters = Field(VllmParameters(), exclude=True)
+    """The engine of sampler *vllm*. It changes no result and is no part of a run's identity."""
     scaffold: Literal["forward", "template", "kernel"] = "forward"
     tasks: str | tuple[int | str, ...] = "subset_1"
     """A selection's name, or task numbers or keys."""

@@ -7,6 +7,11 @@ from pydantic import Field
 from vegtts_core.parameters import Parameters
 
 
+def is_default_sampler(value: str) -> bool:
+    """Whether a run's identity leaves ``sampler`` out: without vLLM it is the run it was before there was a choice."""
+    return value == "transformers"
+
+
 class VllmParameters(Parameters):
     """How the engine runs; names are vLLM's own where it has one. None of them changes what is sampled.
 
