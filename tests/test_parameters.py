@@ -56,5 +56,5 @@ def test_a_run_without_vllm_is_the_run_it_was_before_there_was_a_choice(kind) ->
     given = kind.checked({"sampler": "vllm", "vllm": {"max_num_seqs": 8}})
     assert given.vllm.max_num_seqs == 8
     assert given.model_dump()["sampler"] == given.model_dump(mode="json")["sampler"] == "vllm"
-    with pytest.raises(UserError, match="Parameter vllm.max_num"):
+    with pytest.raises(UserError, match=r"Parameter vllm\.max_num_seqs"):
         kind.checked({"vllm": {"max_num_seqs": 0}})
