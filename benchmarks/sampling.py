@@ -6,8 +6,11 @@ what they wrote: the peer by ``output_logits``, as transformers documents it. A 
 the trick, computes the prompt once and hands ``generate`` a cache repeated K times; ``ratio`` is to the first.
 Our side goes first, so that the peak memory reported is ours alone. Each side is warmed up once, then timed
 ``--repeats`` times; the fastest counts, as others may use the machine.
+With ``--vllm-python``, the interpreter of an environment that has vLLM (`make vllm`), the engine is a further peer, and
+our policy on that engine is measured beside it (``sampling_vllm.py``): same machine, same run, same work.
 
-    python benchmarks/sampling.py [--prompt 400] [--k 64] [--new 32] [--threads 2] [--repeats 1] [--model NAME] [--json]
+    python benchmarks/sampling.py [--prompt 400] [--k 64] [--new 32] [--threads 2] [--repeats 1] [--model NAME]
+        [--vllm-python .venv-vllm/bin/python] [--vllm-compile] [--json]
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,13 +30,13 @@ import transformers
 from transformers.utils import logging
 
 from vegtts_core.policy import TransformersPolicy, load_policy
-from vegtts_core.policy.types import SamplingParameters
+from vegtts_core.policy.types import Policy, SamplingParameters
 from vegtts_core.scaffolds.types import Message, Prompt, Role
 
 TEMPERATURE = 0.25
 
 
-def prompt_of(policy: TransformersPolicy, tokens: int) -> Prompt:
+def prompt_of(policy: Policy, tokens: int) -> Prompt:
     """A prompt that renders to exactly ``tokens`` tokens."""
 
     def build(words: int) -> Prompt:
@@ -55,6 +60,18 @@ def fastest(run: Callable[[], None], repeats: int) -> float:
     return min(seconds)
 
 
+def on_vllm(options: argparse.Namespace) -> dict[str, Any]:
+    """What ``sampling_vllm.py`` measures under the other interpreter, for the same options."""
+    names = ("prompt", "k", "new", "threads", "repeats", "model")
+    command = [options.vllm_python, str(Path(__file__).with_name("sampling_vllm.py")), "--json"]
+    command += [text for name in names for text in (f"--{name}", str(getattr(options, name)))]
+    command += ["--compile"] if options.vllm_compile else []
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed; what it said stands above.")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompt", type=int, default=400, help="prompt tokens")
@@ -63,6 +80,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--model", default="embedded", help="any name that load_policy takes")
+    parser.add_argument("--vllm-python", metavar="PATH", help="interpreter of an environment that has vLLM")
+    parser.add_argument("--vllm-compile", action="store_true", help="let vLLM compile the model first")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -141,6 +160,11 @@ def main() -> None:
         "threads": options.threads,
         "repeats": options.repeats,
     }
+    if options.vllm_python:
+        engine = on_vllm(options)
+        del engine["benchmark"]
+        engine["vllm_policy_ratio_to_vllm"] = engine.pop("ratio")
+        result |= engine | {"ratio_to_vllm": engine["vllm_seconds"] / our_seconds}
     if options.json:
         print(json.dumps(result))
         return
@@ -149,6 +173,10 @@ def main() -> None:
     print(f"{'vegtts_core policy':28}{our_seconds:9.2f}{tokens / our_seconds:10.1f}   peak RSS {our_rss:.2f} GiB")
     print(f"{'generate':28}{peer_seconds:9.2f}{tokens / peer_seconds:10.1f}")
     print(f"{'generate, repeated cache':28}{cached_seconds:9.2f}{tokens / cached_seconds:10.1f}")
+    if options.vllm_python:
+        for label, name in (("vLLM", "vllm"), ("vegtts_core policy on vLLM", "vllm_policy")):
+            print(f"{label:28}{result[name + '_seconds']:9.2f}{result[name + '_tokens_per_second']:10.1f}")
+        print(f"{'ratio to vLLM':28}{result['ratio_to_vllm']:9.2f}   {result['vllm']}")
     print(f"{'ratio':28}{result['ratio']:9.2f}")
 
 

@@ -5,6 +5,7 @@ import pytest
 from vegtts_core.errors import UserError
 from vegtts_core.project import find_project_root
 from vegtts_core.search import BestOfNParameters
+from vegtts_core.training.parameters import AdaptationParameters
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (find_project_root() / "params").glob("*.yaml")))
@@ -49,3 +50,13 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
     broken.write_text("a: [1\n")
     with pytest.raises(UserError, match="not valid YAML"):
         BestOfNParameters.read("best_of_n", broken)
+
+
+@pytest.mark.parametrize("kind", [BestOfNParameters, AdaptationParameters])
+def test_a_run_without_vllm_is_the_run_it_was_before_there_was_a_choice(kind) -> None:
+    assert not {"sampler", "vllm"} & kind().model_dump().keys()
+    given = kind.checked({"sampler": "vllm", "vllm": {"max_num_seqs": 8}})
+    assert given.vllm.max_num_seqs == 8
+    assert given.model_dump()["sampler"] == given.model_dump(mode="json")["sampler"] == "vllm"
+    with pytest.raises(UserError, match=r"Parameter vllm\.max_num_seqs"):
+        kind.checked({"vllm": {"max_num_seqs": 0}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 
 import numpy as np
 import peft
@@ -17,7 +18,6 @@ from vegtts_core.policy.cache import cache_root, file_sha256, files_sha256
 from vegtts_core.policy.embedded import embedded_gguf
 from vegtts_core.policy.engine import AttentionPath
 from vegtts_core.policy.types import SamplingParameters
-from vegtts_core.scaffolds.types import Message, Prompt, Role
 
 SAMPLING = SamplingParameters(temperature=0.8, max_new_tokens=8)
 
@@ -113,6 +113,7 @@ def test_missing_or_altered_embedded_model(monkeypatch):
         ({"name": "/no/such.gguf"}, "no GGUF file"),
         ({"dtype": "float16"}, "dtype 'float16' is not known: use one of float32, bfloat16"),
         ({"device": "tpu"}, "device 'tpu' is not known"),
+        ({"sampler": "magic"}, "sampler 'magic' is not known: use one of transformers, vllm"),
         ({"adapter": "/"}, "has no adapter_config.json"),
     ],
 )
@@ -131,24 +132,14 @@ def test_folders_that_hold_no_model(tmp_path):
         load_policy(str(tmp_path))
 
 
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed here")
+def test_vllm_asked_for_where_there_is_none():
+    with pytest.raises(UserError, match="vLLM is not installed: run `make vllm`") as caught:
+        load_policy(sampler="vllm")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_cuda_asked_for_where_there_is_none():
     with pytest.raises(UserError, match="No CUDA device"):
         load_policy(device="cuda")
-
-
-def test_parameters_that_make_no_sense(policy):
-    for k, sampling in ((0, SAMPLING), (1, SamplingParameters(-1.0)), (1, SamplingParameters(1.0, 0))):
-        with pytest.raises(UserError, match="cannot be sampled"):
-            policy.sample(PROMPTS, k, sampling, seed=0)
-    with pytest.raises(UserError, match="give one per prompt"):
-        policy.score(PROMPTS, [])
-    with pytest.raises(UserError, match="at least 0"):
-        policy.score([], [], temperature=-1.0)
-
-
-def test_prompt_beyond_the_context(policy):
-    prompt = Prompt("long", (Message(Role.USER, "word " * 8000),))
-    (length,) = policy.prompt_tokens([prompt])
-    with pytest.raises(UserError, match=f"{length} tokens, and with 500 new ones exceeds the 8192"):
-        policy.sample([prompt], 1, SamplingParameters(1.0, 500), seed=0)

@@ -18,6 +18,8 @@ from vegtts_core.policy.randomness import draw
 from vegtts_core.policy.render import CompletionText
 from vegtts_core.policy.types import Completion, StopReason
 
+NOT_FINITE = "The model's logits are not finite: use another checkpoint, or float32 for bfloat16."
+
 
 @dataclass
 class Row:
@@ -31,11 +33,9 @@ class Row:
     sampling_logprobs: list[float] = field(default_factory=list)
     stop: StopReason | None = None
 
-    def take(self, token: int, logprob: float, sampling_logprob: float, eos: frozenset[int]) -> None:
+    def take(self, token: int, eos: frozenset[int]) -> None:
         """Add one token and decide whether it is the last."""
         self.tokens.append(token)
-        self.logprobs.append(logprob)
-        self.sampling_logprobs.append(sampling_logprob)
         if token in eos:
             self.stop = StopReason.EOS
         elif self.text.add(token):
@@ -76,8 +76,10 @@ def run_rows(
         tokens, values = drawn.tolist(), torch.stack([plain, tempered], 1).tolist()
         for row, token, (logprob, sampling_logprob) in zip(live, tokens, values, strict=True):
             if not np.isfinite(logprob):
-                raise UserError("The model's logits are not finite: use another checkpoint, or float32 for bfloat16.")
-            row.take(token, logprob, sampling_logprob, eos)
+                raise UserError(NOT_FINITE)
+            row.logprobs.append(logprob)
+            row.sampling_logprobs.append(sampling_logprob)
+            row.take(token, eos)
         targets, sources, count = vacancies([row.stop is None for row in live])
         progress(len(live), count)
         if not count:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import peft
 import torch
@@ -17,16 +17,21 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from pydantic import Field
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from vegtts_core.errors import UserError
 from vegtts_core.parameters import Parameters
 from vegtts_core.policy.cache import files_sha256
 from vegtts_core.policy.embedded import EMBEDDED, EMBEDDED_ADAPTER, embedded_gguf
 from vegtts_core.policy.gguf import converted_folder
+from vegtts_core.policy.requests import eos_ids
 from vegtts_core.policy.served import ServedParameters
 from vegtts_core.policy.transformers_policy import TransformersPolicy
 from vegtts_core.policy.types import Policy, PolicyIdentity
+from vegtts_core.policy.vllm.parameters import VllmParameters
+
+if TYPE_CHECKING:
+    from vegtts_core.policy.vllm.policy import VllmPolicy
 
 #: The name under which ``load_policy`` knows a model behind a server, alone or before a colon and the model's name.
 SERVED = "served"
@@ -48,6 +53,15 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+class Sampler(StrEnum):
+    """What runs the model."""
+
+    TRANSFORMERS = "transformers"
+    """`TransformersPolicy`, in this process."""
+    VLLM = "vllm"
+    """`VllmPolicy`, on an engine in processes of its own; needs vLLM."""
+
+
 class Device(StrEnum):
     """Where the model runs."""
 
@@ -62,6 +76,8 @@ def load_policy(
     adapter: str | None = None,
     dtype: str = "float32",
     device: str = "cpu",
+    sampler: str = "transformers",
+    vllm: VllmParameters | None = None,
     *,
     served: ServedParameters | None = None,
     journal: Path | None = None,
@@ -73,13 +89,16 @@ def load_policy(
 
     ``adapter`` is a LoRA adapter saved by peft: ``embedded`` (ours), a folder or a hub id. In float32 it is merged into
     the weights (equal up to rounding, and faster); in bfloat16, where merging would round it away, it stays beside
-    them. Raises UserError for whatever is missing, unreadable or not offered by this machine.
+    them, as it always does with ``sampler`` *vllm*. ``vllm`` are that one's parameters.
+    Raises UserError for whatever is missing, unreadable or not offered by this machine.
     """
     if is_served(name):
         if adapter is not None:
             raise UserError(f"An adapter of {name} is its server's: load it there and name it as the model.")
         return _served(name.removeprefix(SERVED).removeprefix(":"), served or ServedParameters(), journal)
     precision = _choice(Precision, dtype, "dtype")
+    if _choice(Sampler, sampler, "sampler") is Sampler.VLLM:
+        return load_vllm(name, adapter, dtype, device, vllm or VllmParameters(), adapters=adapter is not None)
     place = _device(_choice(Device, device, "device"))
     model, tokenizer, weights, versions = load_model(name, precision)
     adapter_digest = None
@@ -102,6 +121,30 @@ def _served(model: str, parameters: ServedParameters, journal: Path | None) -> P
 
     tokenizer = load_tokenizer(parameters.tokenizer) if parameters.tokenizer else None
     return ServedPolicy(model, parameters, tokenizer, journal)
+
+
+def load_vllm(
+    name: str, adapter: str | None, dtype: str, device: str, parameters: VllmParameters, *, adapters: bool
+) -> VllmPolicy:
+    """As `load_policy` with sampler *vllm*; ``adapters`` says whether other adapters may come (`use_adapter`)."""
+    from vegtts_core.policy.vllm.engine import require_vllm
+    from vegtts_core.policy.vllm.policy import VllmPolicy
+
+    _choice(Precision, dtype, "dtype")
+    place = torch.device(require_vllm(_choice(Device, device, "device")))
+    folder = _model_folder(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        stated = GenerationConfig.from_pretrained(folder) if (folder / "generation_config.json").is_file() else None
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _unloadable(name, error) from error
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    identity = policy_identity(name, files_sha256(_weights(folder)), None, dtype, place, versions)
+    eos = eos_ids(getattr(stated, "eos_token_id", None), tokenizer)
+    policy = VllmPolicy(folder, tokenizer, eos, identity, parameters, adapters)
+    if adapter is not None:
+        policy.use_adapter(adapter)
+    return policy
 
 
 class LoraParameters(Parameters):
@@ -161,19 +204,28 @@ def load_model(
             "name a folder, a GGUF file or a hub id instead of a server."
         )
     folder = _model_folder(name)
-    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
-    if not weights:
-        raise UserError(f"{folder} holds no weights (*.safetensors): name the folder that save_pretrained wrote.")
+    weights = _weights(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, precision.value))
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(
-            f"{name} cannot be loaded as a causal language model ({_first_line(error)}): name a folder, a GGUF file or "
-            "a hub id of one that transformers knows without remote code."
-        ) from error
+        raise _unloadable(name, error) from error
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     return model, tokenizer, files_sha256(weights), versions
+
+
+def _weights(folder: Path) -> list[Path]:
+    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    if not weights:
+        raise UserError(f"{folder} holds no weights (*.safetensors): name the folder that save_pretrained wrote.")
+    return weights
+
+
+def _unloadable(name: str, error: Exception) -> UserError:
+    return UserError(
+        f"{name} cannot be loaded as a causal language model ({_first_line(error)}): name a folder, a GGUF file or "
+        "a hub id of one that transformers knows without remote code."
+    )
 
 
 def _choice(kind: type[Kind], value: str, name: str) -> Kind:
@@ -243,13 +295,10 @@ def _snapshot(name: str, patterns: list[str]) -> Path:
         ) from error
 
 
-def load_adapter(
-    model: transformers.PreTrainedModel, adapter: str, weights: str, trainable: bool = False
-) -> tuple[peft.PeftModel, str]:
-    """``model`` (with sha256 ``weights``) with the adapter beside its layers, and the adapter's digest.
+def adapter_folder(adapter: str, weights: str) -> tuple[Path, str]:
+    """Where the adapter lies (``embedded``, a folder or a hub id), and its digest.
 
-    ``adapter`` is ``embedded``, a folder or a hub id. Raises UserError where it is missing, half written, of another
-    model or of another kind.
+    Raises UserError where it is missing, half written, or of another model than the one with sha256 ``weights``.
     """
     path = EMBEDDED_ADAPTER if adapter == EMBEDDED else Path(adapter).expanduser()
     folder = path if path.is_dir() else _snapshot(adapter, [*ADAPTER_FILES, ORIGIN])
@@ -267,6 +316,18 @@ def load_adapter(
                 f"The adapter {adapter} was trained on {stated.get('policy', 'another model')} (weights "
                 f"{stated['weights_sha256'][:12]}…), and this model has {weights[:12]}…: use it on its own model."
             )
+    return folder, files_sha256(files)
+
+
+def load_adapter(
+    model: transformers.PreTrainedModel, adapter: str, weights: str, trainable: bool = False
+) -> tuple[peft.PeftModel, str]:
+    """``model`` (with sha256 ``weights``) with the adapter beside its layers, and the adapter's digest.
+
+    ``adapter`` is ``embedded``, a folder or a hub id. Raises UserError where it is missing, half written, of another
+    model or of another kind.
+    """
+    folder, digest = adapter_folder(adapter, weights)
     try:
         adapted = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     except SafetensorError as error:
@@ -279,7 +340,7 @@ def load_adapter(
         ) from error
     if adapted.active_peft_config.is_prompt_learning:
         raise UserError(f"The adapter {adapter} adds tokens to the prompt: use one of the LoRA kind.")
-    return adapted, files_sha256(files)  # type: ignore[return-value]
+    return adapted, digest  # type: ignore[return-value]
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,11 +14,10 @@ from typing import Any, Protocol, cast
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vegtts_core.errors import UserError
-from vegtts_core.policy.decode import Row, run_rows
+from vegtts_core.policy.decode import run_rows
 from vegtts_core.policy.engine import AttentionPath, Engine, engine_for
-from vegtts_core.policy.randomness import uniforms
-from vegtts_core.policy.render import CompletionText, prompt_token_ids
+from vegtts_core.policy.render import prompt_token_ids
+from vegtts_core.policy.requests import Report, check_context, check_sampling, check_scoring, eos_ids, open_rows
 from vegtts_core.policy.scoring import score_prompt
 from vegtts_core.policy.types import Completion, CompletionScore, PolicyIdentity, Progress, SamplingParameters
 from vegtts_core.policy.waves import CPU_CACHE_BYTES, CUDA_CACHE_SHARE, MAX_ROWS, batches
@@ -54,7 +53,7 @@ class TransformersPolicy:
             self._engine: Engine = engine_for(self.base, path)
         versions = {**identity.versions, "attention_path": self.attention_path.value}
         self._identity = replace(identity, versions=versions)
-        self.eos_ids = _eos_ids(self.base, tokenizer)
+        self.eos_ids = eos_ids(getattr(self.base.generation_config, "eos_token_id", None), tokenizer)
         config: Any = self.base.config.get_text_config()
         self._context: int | None = getattr(config, "max_position_embeddings", None)
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -87,22 +86,12 @@ class TransformersPolicy:
 
         Raises UserError for parameters that make no sense and for prompts that leave too little of the context.
         """
-        if k < 1 or sampling.max_new_tokens < 1 or not 0 <= sampling.temperature < float("inf"):
-            raise UserError(
-                f"k = {k}, max_new_tokens = {sampling.max_new_tokens}, temperature = {sampling.temperature} cannot be "
-                "sampled: use k and max_new_tokens of at least 1 and a temperature of at least 0."
-            )
+        check_sampling(k, sampling)
         ids = [prompt_token_ids(self.tokenizer, prompt) for prompt in prompts]
         for prompt, tokens in zip(prompts, ids, strict=True):
-            self._check_context(prompt, len(tokens), sampling.max_new_tokens)
-        rows: list[list[Row]] = []
-        seen: dict[tuple[int, ...], int] = {}
-        for prompt, tokens in zip(prompts, ids, strict=True):
-            occurrence = seen.get(tuple(tokens), 0)
-            seen[tuple(tokens)] = occurrence + 1
-            numbers = uniforms(seed, tokens, occurrence, range(k), sampling.max_new_tokens)
-            rows.append([Row(0, line, CompletionText(self.tokenizer, tokens, prompt.stop)) for line in numbers])
-        report = _Report(progress, k * len(prompts))
+            check_context(prompt, len(tokens), sampling.max_new_tokens, self._context)
+        rows = open_rows(self.tokenizer, prompts, ids, k, sampling.max_new_tokens, seed)
+        report = Report(progress, k * len(prompts))
         with self._inference():
             for batch, wave in self._batches([len(tokens) for tokens in ids], k, sampling.max_new_tokens):
                 prefix = self._engine.prefill([ids[index] for index in batch])
@@ -126,26 +115,17 @@ class TransformersPolicy:
 
         Raises UserError for a negative temperature, lists of unequal length and texts beyond the model's context.
         """
-        if len(prompts) != len(completions):
-            raise UserError(
-                f"{len(prompts)} prompts came with {len(completions)} lists of completions: give one per prompt."
-            )
-        if not 0 <= temperature < float("inf"):
-            raise UserError(f"Temperature {temperature} cannot be scored at: use a number of at least 0.")
+        check_scoring(prompts, completions, temperature)
         result = []
         with self._inference():
             for prompt, group in zip(prompts, completions, strict=True):
                 tokens = prompt_token_ids(self.tokenizer, prompt)
-                self._check_context(prompt, len(tokens), max((len(ids) for ids in group), default=0))
+                check_context(prompt, len(tokens), max((len(ids) for ids in group), default=0), self._context)
                 result.append(score_prompt(self._engine, tokens, group, temperature))
         return result
 
-    def _check_context(self, prompt: Prompt, length: int, new: int) -> None:
-        if self._context is not None and length + new > self._context:
-            raise UserError(
-                f"Prompt {prompt.id!r} has {length} tokens, and with {new} new ones exceeds the {self._context} that "
-                "the model can attend to: shorten the prompt or lower max_new_tokens."
-            )
+    def close(self) -> None:
+        """Nothing: the model is its owner's."""
 
     def _batches(self, lengths: list[int], k: int, new: int) -> Iterator[tuple[list[int], int]]:
         """(prompts of a batch, rows at a time): prompts of similar length together, whole prompts where they fit."""
@@ -169,28 +149,3 @@ class TransformersPolicy:
         finally:
             for module in training:
                 module.training = True
-
-
-class _Report:
-    """Counts tokens and running sequences over all batches of one call."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress = progress
-        self._tokens = 0
-        self._waiting = total
-
-    def begin(self, rows: int) -> None:
-        self._waiting -= rows
-
-    def step(self, tokens: int, running: int) -> None:
-        self._tokens += tokens
-        if self._progress is not None:
-            self._progress(self._tokens, running + self._waiting)
-
-
-def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Ids that end a completion: those of the generation configuration and the tokenizer's own."""
-    stated: Any = getattr(model.generation_config, "eos_token_id", None)
-    ids = stated if isinstance(stated, list) else [stated]
-    own: Any = tokenizer.eos_token_id
-    return frozenset(int(index) for index in (*ids, own) if index is not None)

@@ -119,6 +119,10 @@ class Policy(Protocol):
         """Teacher-forced log-probabilities of ``completions[i][j]`` (token ids) after ``prompts[i]``."""
         ...
 
+    def close(self) -> None:
+        """Give back processes and memory that are the policy's own; it cannot be used afterwards."""
+        ...
+
 
 @runtime_checkable
 class Metered(Protocol):

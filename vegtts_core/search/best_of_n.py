@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from vegtts_core.parameters import Parameters
 from vegtts_core.policy import load_policy
 from vegtts_core.policy.served import ServedParameters
 from vegtts_core.policy.types import Metered, Policy, SamplingParameters, Usage
+from vegtts_core.policy.vllm.parameters import VllmParameters, is_default_sampler
 from vegtts_core.project import find_project_root, runs_folder
 from vegtts_core.runs import machine
 from vegtts_core.runs.rows import completion_columns, identity_facts
@@ -52,6 +54,10 @@ class BestOfNParameters(Parameters):
     device: Literal["cpu", "cuda"] = "cpu"
     """Where the policy runs and, unless ``evaluation_device`` says otherwise, the candidates."""
     evaluation_device: Literal["cpu", "cuda"] | None = None
+    sampler: Literal["transformers", "vllm"] = Field("transformers", exclude_if=is_default_sampler)
+    """What runs the policy; the completions are the same up to rounding."""
+    vllm: VllmParameters = Field(VllmParameters(), exclude=True)
+    """The engine of sampler *vllm*. It changes no result and is no part of a run's identity."""
     scaffold: Literal["forward", "template", "kernel"] = "forward"
     tasks: str | tuple[int | str, ...] = "subset_1"
     """A selection's name, or task numbers or keys."""
@@ -149,19 +155,31 @@ class _Search:
         bar = progress.add_task("sampling", total=len(units), completed=len(units) - len(missing))
         if not missing:
             return
-        if policy is None:
-            self.console.print(f"Loading the policy {self.parameters.policy} …")
-            policy = load_policy(
-                self.parameters.policy,
-                self.parameters.adapter,
-                self.parameters.dtype,
-                self.parameters.device,
-                served=self.parameters.served,
-                journal=self.store.folder / "parts" / "requests.jsonl",
-            )
-        for seed, index in missing:
-            self._sample_unit(policy, seed, index, batches[index], progress)
-            progress.advance(bar)
+        with self._policy(policy) as policy:
+            for seed, index in missing:
+                self._sample_unit(policy, seed, index, batches[index], progress)
+                progress.advance(bar)
+
+    @contextmanager
+    def _policy(self, given: Policy | None) -> Iterator[Policy]:
+        """``given``, or the one that the parameters name, closed before anything is timed."""
+        if given is not None:
+            yield given
+            return
+        parameters = self.parameters
+        self.console.print(f"Loading the policy {parameters.policy} …")
+        policy = load_policy(
+            parameters.policy,
+            parameters.adapter,
+            parameters.dtype,
+            parameters.device,
+            parameters.sampler,
+            parameters.vllm,
+            served=parameters.served,
+            journal=self.store.folder / "parts" / "requests.jsonl",
+        )
+        with closing(policy):
+            yield policy
 
     def _sample_unit(self, policy: Policy, seed: int, index: int, batch: Sequence[Task], progress: Progress) -> None:
         parameters = self.parameters

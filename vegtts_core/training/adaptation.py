@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from vegtts_core import __version__
 from vegtts_core.judging import Judge
 from vegtts_core.metrics.checkpoints import early_stopping
 from vegtts_core.metrics.shares import sample_fast_p, under
-from vegtts_core.policy.load import load_trainable
+from vegtts_core.policy.load import load_trainable, load_vllm
 from vegtts_core.policy.transformers_policy import TransformersPolicy
+from vegtts_core.policy.vllm.policy import VllmPolicy
 from vegtts_core.project import find_project_root, runs_folder
 from vegtts_core.runs import machine
 from vegtts_core.runs.files import append_line, read_lines
@@ -82,7 +83,7 @@ class _Adaptation:
         model, tokenizer, identity = load_trainable(
             parameters.policy, parameters.adapter, parameters.lora, parameters.device, parameters.seed
         )
-        self.policy = TransformersPolicy(model, tokenizer, identity)
+        trained = TransformersPolicy(model, tokenizer, identity)
         write_prompts(self.store.folder, self.slots)
         self.batches = BatchMaker(parameters, model, tokenizer)
         for step in range(max(steps_on_disk(self.checkpoints), default=0)):
@@ -90,6 +91,10 @@ class _Adaptation:
             self._score(step)
         with Progress(console=self.console, transient=True) as self.progress, ExitStack() as self.stack:
             self.evaluator: Any = None
+            self.policy: TransformersPolicy | VllmPolicy = trained
+            if parameters.sampler == "vllm":
+                self.console.print("Starting vLLM …")
+                self.policy = self.stack.enter_context(closing(self._engine()))
             self.bar = self.progress.add_task("steps", total=parameters.steps)
             made = train(
                 model,
@@ -108,6 +113,14 @@ class _Adaptation:
                 self._judged(made)
                 self._keep(StepReport(made, True, 0))
         self._finish()
+
+    def _engine(self) -> VllmPolicy:
+        """A vLLM engine that takes the run's adapters."""
+        parameters = self.parameters
+        settings = parameters.vllm.model_copy(
+            update={"max_lora_rank": max(parameters.lora.rank, parameters.vllm.max_lora_rank)}
+        )
+        return load_vllm(parameters.policy, None, "float32", parameters.device, settings, adapters=True)
 
     # -- a step --------------------------------------------------------------------------------------------------
 
@@ -161,6 +174,9 @@ class _Adaptation:
             self.progress.update(bar, completed=len(prompts) * parameters.k - running)
 
         started = time.perf_counter()
+        if isinstance(self.policy, VllmPolicy):
+            # What the trained model's weights are now: those that the run starts with, or the newest checkpoint's.
+            self.policy.use_adapter(str(step_folder(self.checkpoints, step)) if step else parameters.adapter)
         # The step moves the upper half of the seed, so that step 0 draws what Best-of-N draws.
         seed = parameters.seed + (step << 32)
         completions = self.policy.sample(prompts, parameters.k, parameters.sampling, seed, show)

@@ -11,6 +11,7 @@ from vegtts_core.evaluator.types import ProtocolName
 from vegtts_core.parameters import Parameters
 from vegtts_core.policy.load import LoraParameters
 from vegtts_core.policy.types import SamplingParameters
+from vegtts_core.policy.vllm.parameters import VllmParameters, is_default_sampler
 from vegtts_core.scaffolds.examples import DEFAULT_EXAMPLES
 from vegtts_core.tasks import Size
 from vegtts_core.training.advantages import AdvantageParameters
@@ -41,6 +42,11 @@ class AdaptationParameters(Parameters):
     device: Literal["cpu", "cuda"] = "cpu"
     """Where the policy runs and, unless ``evaluation_device`` says otherwise, the candidates."""
     evaluation_device: Literal["cpu", "cuda"] | None = None
+    sampler: Literal["transformers", "vllm"] = Field("transformers", exclude_if=is_default_sampler)
+    """What writes the rollouts: the trained model itself, or a vLLM engine beside it on the same devices (colocated),
+    which loads each checkpoint's adapter as it is written. The completions are the same up to rounding."""
+    vllm: VllmParameters = Field(VllmParameters(), exclude=True)
+    """The engine of sampler *vllm*; it shares the device's memory with the trainer (``gpu_memory_utilization``)."""
     scaffolds: tuple[ScaffoldName, ...] = Field(("forward",), min_length=1)
     """With several, a step draws from all pairs of task and scaffold (tasks without a template are left out there)."""
     tasks: str | tuple[int | str, ...] = "subset_1"

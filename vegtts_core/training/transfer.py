@@ -14,6 +14,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,9 +139,16 @@ class _Transfer:
             if not missing:
                 continue
             self.console.print(f"Loading checkpoint {step} …")
-            policy = load_policy(self.parameters.policy, adapter.location, device=self.parameters.device)
-            for draw in missing:
-                self._sample(policy, draw)
+            policy = load_policy(
+                self.parameters.policy,
+                adapter.location,
+                device=self.parameters.device,
+                sampler=self.parameters.sampler,
+                vllm=self.parameters.vllm,
+            )
+            with closing(policy):
+                for draw in missing:
+                    self._sample(policy, draw)
         rows, facts = self.store.units()
         candidates = self.judge.candidates(rows)
         missing = self.judge.unjudged(candidates)
