@@ -7,7 +7,7 @@ after it finished it returns the tables on disk.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,16 +17,19 @@ from rich.console import Console
 from rich.progress import Progress
 
 from vegtts_core import __version__
+from vegtts_core.cluster.evaluation import RayEvaluators
+from vegtts_core.cluster.parameters import PooledParameters, RayParameters
+from vegtts_core.cluster.sampling import PolicySource, RayPolicies, SamplingUnit
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator import EvaluatorSettings
 from vegtts_core.evaluator.types import ProtocolName
 from vegtts_core.judging import Judge
 from vegtts_core.kernels import ceilings
-from vegtts_core.parameters import Parameters
 from vegtts_core.policy import load_policy
-from vegtts_core.policy.types import Policy, SamplingParameters
+from vegtts_core.policy.types import Completion, Policy, SamplingParameters
 from vegtts_core.project import find_project_root, runs_folder
 from vegtts_core.runs import machine
+from vegtts_core.runs.files import canonical_json
 from vegtts_core.runs.rows import completion_columns, identity_facts
 from vegtts_core.runs.store import Run, RunStore, fingerprint, load_run
 from vegtts_core.scaffolds import Candidate, ForwardScaffold, Prompt
@@ -37,7 +40,7 @@ from vegtts_core.tasks import Size, Task, get_task, load_tasks
 KIND = "best_of_n"
 
 
-class BestOfNParameters(Parameters):
+class BestOfNParameters(PooledParameters):
     """Parameters of a Best-of-N run; defaults are the paper's (sections 3.1, 4.1, appendix A) where it has them."""
 
     policy: str = "embedded"
@@ -93,11 +96,12 @@ def best_of_n(
     """Run Best-of-N (or go on with it, or return it if it is done).
 
     ``folder`` defaults to one named after the parameters in the runs folder. ``console`` shows progress; in a
-    notebook leave it out. ``policy`` replaces the one that the parameters name (an already loaded one).
+    notebook leave it out. ``policy`` replaces the one that the parameters name (an already loaded one, which samples
+    here whatever ``pool`` says).
     Raises UserError for parameters that do not fit together.
     """
     # The version belongs to a run's identity: other code may measure something else.
-    identity = parameters.model_dump() | {"version": __version__}
+    identity = parameters.identity | {"version": __version__}
     folder = folder or runs_folder() / f"{KIND}-{fingerprint(KIND, identity)}"
     report = console.print if console else None
     with RunStore.opened(folder, KIND, identity, report) as store:
@@ -114,7 +118,15 @@ class _Search:
         self.store = store
         self.console = console
         self.tasks = load_tasks(parameters.tasks, parameters.size)
-        self.judge = Judge(store, self.tasks, parameters.evaluator, parameters.judged_on, parameters.protocol)
+        self.judge = Judge(
+            store,
+            self.tasks,
+            parameters.evaluator,
+            parameters.judged_on,
+            parameters.protocol,
+            parameters.cluster,
+            console.print,
+        )
         scaffold = self.judge.scaffold(parameters.scaffold)
         examples = [get_task(example, parameters.size) for example in parameters.examples]
         asked = {(task.level, task.id) for task in self.tasks}
@@ -143,6 +155,9 @@ class _Search:
         bar = progress.add_task("sampling", total=len(units), completed=len(units) - len(missing))
         if not missing:
             return
+        if policy is None and self.parameters.cluster is not None:
+            self._sample_on_cluster(self.parameters.cluster, missing, batches, lambda: progress.advance(bar))
+            return
         if policy is None:
             self.console.print(f"Loading the policy {self.parameters.policy} …")
             policy = load_policy(
@@ -163,22 +178,62 @@ class _Search:
 
         started = time.perf_counter()
         completions = policy.sample(prompts, parameters.k, parameters.sampling, seed, show)
-        seconds = time.perf_counter() - started
-        rows = [
-            {"scaffold": parameters.scaffold} | completion_columns(task, seed, 0, sample, prompt.id, completion)
-            for task, prompt, group in zip(batch, prompts, completions, strict=True)
-            for sample, completion in enumerate(group)
-        ]
-        lengths = dict(zip((task.key for task in batch), policy.prompt_tokens(prompts), strict=True))
         facts = {
-            "sampling_seconds": seconds,
-            "prompt_tokens": lengths,
+            "sampling_seconds": time.perf_counter() - started,
             "policy": identity_facts(policy.identity),
             "versions": machine.versions() | policy.identity.versions,
             "machine": machine.device(parameters.judged_on),
         }
-        self.store.write_unit(_unit(seed, index), rows, facts)
+        self._keep(seed, index, batch, completions, policy.prompt_tokens(prompts), facts)
         progress.remove_task(bar)
+
+    def _sample_on_cluster(
+        self,
+        cluster: RayParameters,
+        missing: Sequence[tuple[int, int]],
+        batches: Sequence[Sequence[Task]],
+        advance: Callable[[], object],
+    ) -> None:
+        """Each unit is on disk as soon as it comes, whichever comes first. Raises UserError if nodes' weights differ."""
+        given = self.parameters
+        source = PolicySource(given.policy, given.adapter, given.dtype, given.device)
+        places = {_unit(*one): one for one in missing}
+        units = [
+            SamplingUnit(name, tuple(self.prompts[task.key] for task in batches[index]), given.k, given.sampling, seed)
+            for name, (seed, index) in places.items()
+        ]
+        known = [fact["policy"]["weights_sha256"] for fact in self.store.units()[1]]
+        with RayPolicies(source, cluster, given.evaluator.workers, self.console.print) as policies:
+            for unit, sampled in policies.sample(units):
+                policy = identity_facts(sampled.identity)
+                known.append(policy["weights_sha256"])
+                if known[0] != known[-1]:
+                    raise UserError(
+                        f"The nodes of the cluster have different weights for {given.policy}: put the same files on all."
+                    )
+                seed, index = places[unit.name]
+                facts = {"sampling_seconds": sampled.seconds, "policy": policy}
+                facts |= {"versions": sampled.versions, "machine": sampled.machine}
+                self._keep(seed, index, batches[index], sampled.completions, sampled.prompt_tokens, facts)
+                advance()
+
+    def _keep(
+        self,
+        seed: int,
+        index: int,
+        batch: Sequence[Task],
+        completions: Sequence[Sequence[Completion]],
+        prompt_tokens: Sequence[int],
+        facts: dict[str, Any],
+    ) -> None:
+        rows = [
+            {"scaffold": self.parameters.scaffold}
+            | completion_columns(task, seed, 0, sample, self.prompts[task.key].id, completion)
+            for task, group in zip(batch, completions, strict=True)
+            for sample, completion in enumerate(group)
+        ]
+        lengths = dict(zip((task.key for task in batch), prompt_tokens, strict=True))
+        self.store.write_unit(_unit(seed, index), rows, facts | {"prompt_tokens": lengths})
 
     # -- evaluation ----------------------------------------------------------------------------------------------
 
@@ -192,8 +247,9 @@ class _Search:
         # Sampling leaves caches behind that evaluation does not need.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        limits = ceilings.measure(self.parameters.evaluator.threads)
         with self.judge.evaluator(self.parameters.scaffold) as evaluator:
+            on_cluster = isinstance(evaluator, RayEvaluators)
+            limits = evaluator.ceilings() if on_cluster else ceilings.measure(self.parameters.evaluator.threads)
             for row in reference_rows(evaluator, ForwardScaffold(), tasks, limits):
                 self.store.append_verdict({"kind": "reference"} | row)
             self.judge.judge(evaluator, missing, advance=lambda: progress.advance(bar))
@@ -201,6 +257,9 @@ class _Search:
             again = self.judge.not_retimed(candidates)
             second = progress.add_task("timing again", total=len(again))
             self.judge.judge(evaluator, again, again=True, advance=lambda: progress.advance(second))
+            if on_cluster:
+                for facts in evaluator.facts:
+                    self.store.append_verdict({"kind": "worker", "machine": facts["machine"]})
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -216,6 +275,10 @@ class _Search:
             "git": machine.git_commit(find_project_root()),
             "task_names": {task.key: task.name for task in self.tasks},
         }
+        measured_on = [record["machine"] for record in self.store.verdicts() if record["kind"] == "worker"]
+        if measured_on:  # on a cluster: every kind of node that measured, once
+            kinds = {canonical_json(one): one for one in measured_on}
+            manifest |= {"machine": measured_on[0], "machines": list(kinds.values())}
         kept = [{name: value for name, value in record.items() if name != "kind"} for record in references]
         self.store.finish(samples, kept, self._compute(samples, facts), manifest)
 
