@@ -69,7 +69,7 @@ class Judge:
         return self._scaffolds[name]
 
     def evaluator(self, scaffold: str) -> AnyEvaluator:
-        """The evaluator of the run's tasks, not yet entered; several on a cluster and where the settings ask for workers.
+        """The evaluator of the run's tasks, not yet entered; several on a cluster and where settings ask for workers.
 
         Raises UserError for a device without an evaluator, and for a cluster that is not there.
         """

@@ -1,4 +1,4 @@
-"""Sampling and evaluation over the devices of a Ray cluster: ``pool: ray``. Ray is imported only when it is asked for."""
+"""Sampling and evaluation over the devices of a Ray cluster: ``pool: ray``. Ray is imported only when asked for."""
 
 from __future__ import annotations
 

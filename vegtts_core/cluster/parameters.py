@@ -18,9 +18,9 @@ class RayParameters(Parameters):
     address: str = "auto"
     """``auto``: the cluster that this machine is a node of; ``local``: a new one on this machine alone, ended with the
     process; ``host:port``: the head's address, from a machine that is a node of that cluster itself."""
-    devices: int | None = Field(None, ge=1)
-    """At most so many devices at once; None: all of the cluster, and with ``local`` as many as ``evaluator.workers``."""
-    deaths: int = Field(3, ge=1)
+    devices: int | None = Field(default=None, ge=1)
+    """At most so many devices at once; None: all of the cluster, with ``local`` as many as ``evaluator.workers``."""
+    deaths: int = Field(default=3, ge=1)
     """After so many deaths of its worker, with the node alive, a candidate is judged a crash and a sampling unit is
     given up (`UserError`). Deaths with the whole node do not count."""
 

@@ -1,4 +1,4 @@
-"""Workers on a cluster, one per device: work is handed out, results come back one by one, and a dead worker is replaced.
+"""Workers on a cluster, one per device: work goes out, results come back one by one, a dead worker is replaced.
 
 It knows actors and deaths; it knows neither candidates nor policies. A worker's death costs the item that it was at:
 results that had come are kept, the rest of its portion is handed out again.
@@ -138,8 +138,8 @@ class Workers:
             if self._failed_starts >= max(3, self._count):
                 said = " ".join(str(error).split())
                 raise UserError(
-                    f"{self._failed_starts} workers in a row died while they started ({said[:200]}): look at the nodes' "
-                    "memory and at Ray's logs there."
+                    f"{self._failed_starts} workers in a row died while they started ({said[:200]}): look at the "
+                    "nodes' memory and at Ray's logs there."
                 ) from None
             return
         place.check_same(place.versions(), facts["versions"])

@@ -194,7 +194,7 @@ class _Search:
         batches: Sequence[Sequence[Task]],
         advance: Callable[[], object],
     ) -> None:
-        """Each unit is on disk as soon as it comes, whichever comes first. Raises UserError if nodes' weights differ."""
+        """Each unit is on disk as soon as it comes, in any order. Raises UserError if the nodes' weights differ."""
         given = self.parameters
         source = PolicySource(given.policy, given.adapter, given.dtype, given.device)
         places = {_unit(*one): one for one in missing}
@@ -209,7 +209,7 @@ class _Search:
                 known.append(policy["weights_sha256"])
                 if known[0] != known[-1]:
                     raise UserError(
-                        f"The nodes of the cluster have different weights for {given.policy}: put the same files on all."
+                        f"The nodes of the cluster have different weights for {given.policy}: put the same on all."
                     )
                 seed, index = places[unit.name]
                 facts = {"sampling_seconds": sampled.seconds, "policy": policy}
