@@ -12,28 +12,36 @@ from typing import Any
 from vegtts_core.cluster.connection import DEVICE, ray_module
 
 STORE = 80 << 20
+ATTEMPTS = 5
 
 
 class Nodes:
     """The head and two others, one device each."""
 
     def __init__(self) -> None:
-        os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")  # this machine may have other work
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", "40")
         ray_module()
         from ray.cluster_utils import Cluster
 
         self.cluster = Cluster()
+        self.others: list[Any] = []
         self._add(include_dashboard=False, include_log_monitor=False, no_monitor=True)
-        self.others = [self._add(), self._add()]
+        self.replace()
 
     @property
     def address(self) -> str:
         return self.cluster.address
 
     def _add(self, **more: Any) -> Any:
-        return self.cluster.add_node(
-            num_cpus=0, resources={DEVICE: 1}, object_store_memory=STORE, node_ip_address="127.0.0.1", **more
-        )
+        # A raylet gives its helpers 15 s to start and dies if they do not: on a busy machine, try again.
+        for attempt in range(ATTEMPTS):
+            try:
+                return self.cluster.add_node(
+                    num_cpus=0, resources={DEVICE: 1}, object_store_memory=STORE, node_ip_address="127.0.0.1", **more
+                )
+            except Exception:
+                if attempt == ATTEMPTS - 1:
+                    raise
 
     def kill_one(self) -> None:
         """Kill all processes of a node other than the head."""

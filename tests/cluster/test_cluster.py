@@ -21,7 +21,7 @@ from ray_nodes import Nodes, kill, wait_until
 from vegtts_core.cluster import RayParameters
 from vegtts_core.cluster.connection import DEVICE, connect, ray_module, require_devices
 from vegtts_core.cluster.evaluation import RayEvaluators
-from vegtts_core.cluster.place import check_same, take, versions
+from vegtts_core.cluster.place import check_same, versions
 from vegtts_core.cluster.workers import Lost, Workers
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.types import ErrorKind
@@ -66,7 +66,7 @@ def made_workers(ray: Any, record: Path, deadly: int = -1) -> Workers:
 
     class Squarer:  # a local class travels by value: nodes need not have this file
         def start(self) -> dict[str, Any]:
-            return take(DEVICE, "cpu")
+            return {"node": ray.get_runtime_context().get_node_id(), "versions": versions()}  # without torch
 
         def square(self, items: Sequence[int]) -> Iterator[int]:
             for item in items:

@@ -1,6 +1,6 @@
 """The connection to a Ray cluster, one per process, and what the cluster has.
 
-Ray is imported here and only here. It sends its makers nothing: usage statistics are off.
+Ray is imported here and only here. Ray's usage statistics are switched off.
 """
 
 from __future__ import annotations

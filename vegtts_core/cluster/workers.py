@@ -131,6 +131,7 @@ class Workers:
         try:
             facts = self._ray.get(one)
         except self._ray.exceptions.RayTaskError as error:
+            self._end(worker)
             raise _cause(error) from None
         except self._ray.exceptions.RayError as error:
             self._end(worker)
@@ -142,11 +143,11 @@ class Workers:
                     "nodes' memory and at Ray's logs there."
                 ) from None
             return
+        self._idle.append(worker)
         place.check_same(place.versions(), facts["versions"])
         self._failed_starts = 0
         worker.node = facts["node"]
         self.facts.append(facts)
-        self._idle.append(worker)
 
     def _result(self, one: Any, worker: _Worker) -> Any:
         """The next result; None if the worker is dead, or gone out of reach with the result."""
@@ -154,7 +155,7 @@ class Workers:
             return self._ray.get(next(one))
         except self._ray.exceptions.RayTaskError as error:
             raise _cause(error) from None
-        except self._ray.exceptions.RayError:
+        except (self._ray.exceptions.RayError, StopIteration):
             return None
 
     def _end(self, worker: _Worker) -> None:
