@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vegtts_core.cluster.connection import DEVICE, ray_module
+from vegtts_core.cluster.connection import DEVICE, LOOPBACK, ray_module
 
 STORE = 80 << 20
 ATTEMPTS = 5
@@ -20,6 +20,7 @@ class Nodes:
 
     def __init__(self) -> None:
         os.environ.setdefault("RAY_raylet_start_wait_time_s", "40")
+        os.environ.setdefault("RAY_worker_register_timeout_seconds", "600")
         ray_module()
         from ray.cluster_utils import Cluster
 
@@ -37,7 +38,7 @@ class Nodes:
         for attempt in range(ATTEMPTS):
             try:
                 return self.cluster.add_node(
-                    num_cpus=0, resources={DEVICE: 1}, object_store_memory=STORE, node_ip_address="127.0.0.1", **more
+                    num_cpus=0, resources={DEVICE: 1}, object_store_memory=STORE, node_ip_address=LOOPBACK, **more
                 )
             except Exception:
                 if attempt == ATTEMPTS - 1:

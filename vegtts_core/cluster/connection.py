@@ -18,6 +18,8 @@ from vegtts_core.errors import UserError
 DEVICE = "vegtts_device"
 _REACHABLE_SECONDS = 5.0
 _OBJECT_STORE = 256 << 20
+#: Ray takes 127.0.0.1 for this machine's address on the network, and binds to that.
+LOOPBACK = "127.0.0.2"
 _connected: tuple[str, int] | None = None
 
 
@@ -53,12 +55,14 @@ def connect(parameters: RayParameters, local_devices: int) -> Any:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
     if parameters.address == "local":
         # Bound to loopback: nobody else can hand work to it.
-        options |= {"num_cpus": 0, "resources": {DEVICE: local_devices}, "_node_ip_address": "127.0.0.1"}
+        options |= {"num_cpus": 0, "resources": {DEVICE: local_devices}, "_node_ip_address": LOOPBACK}
         options |= {"object_store_memory": _OBJECT_STORE}
     else:
         del options["include_dashboard"]
         if parameters.address != "auto":
             _require_listener(parameters.address)
+            if parameters.address.startswith(f"{LOOPBACK}:"):
+                options |= {"_node_ip_address": LOOPBACK}
     try:
         ray.init(address=parameters.address, **options)
     except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError and bare Exception here
