@@ -64,8 +64,17 @@ def workers(title: str) -> list[int]:
 
 def kill(title: str) -> None:
     """Wait for such a process and kill it."""
-    wait_until(lambda: bool(workers(title)))
-    os.kill(workers(title)[0], signal.SIGKILL)
+
+    def killed() -> bool:
+        for pid in workers(title):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            return True
+        return False
+
+    wait_until(killed)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:

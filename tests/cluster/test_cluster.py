@@ -160,7 +160,7 @@ def test_a_cluster_without_devices_is_refused(ray: Any, nodes: Nodes) -> None:
         require_devices(ray, "GPU", nodes.address)
     with pytest.raises(UserError, match=r"ray start --resources"):
         require_devices(ray, "no_such_device", nodes.address)
-    assert require_devices(ray, DEVICE, nodes.address) == 3
+    wait_until(lambda: require_devices(ray, DEVICE, nodes.address) == 3, 60)  # a dead node is noticed after a while
 
 
 def test_an_address_where_nobody_answers_is_refused() -> None:
