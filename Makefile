@@ -105,6 +105,7 @@ benchmarks: $(READY) ## Speed against peers, measured in the same run
 	@$(PY) benchmarks/sampling.py
 	@$(PY) benchmarks/evaluator.py
 	@$(PY) benchmarks/tuning_spread.py
+	@$(PY) benchmarks/pool.py
 	@if $(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then $(PY) benchmarks/shared_stream.py; fi
 
 record: $(READY) ## Measure anew what chapters 3.1 and 9 read, on an idle machine: [DEVICE=cuda KERNELBENCH=checkout] (an hour)

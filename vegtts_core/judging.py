@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from vegtts_core.cluster.evaluation import RayEvaluators
+from vegtts_core.cluster.parameters import RayParameters
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator import EvaluatorSettings, ForwardEvaluator
 from vegtts_core.evaluator.choice import evaluator_for, scaffold_for
@@ -22,6 +24,8 @@ from vegtts_core.tasks import Task
 
 Key = tuple[str, str]
 """(task key, fingerprint)"""
+AnyEvaluator = ForwardEvaluator | EvaluatorPool | RayEvaluators
+"""One evaluator, or several behind the same methods."""
 
 
 class Judge:
@@ -34,13 +38,17 @@ class Judge:
         settings: EvaluatorSettings,
         device: str,
         protocol: ProtocolName,
+        cluster: RayParameters | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> None:
-        """``protocol`` says whose reward a row carries. Raises UserError for a device without an evaluator."""
+        """``protocol`` says whose reward a row carries; ``cluster``, whose devices measure (None: this machine's)."""
         self.store = store
         self.tasks = {task.key: task for task in tasks}
         self.settings = settings
         self.device = device
         self.protocol = protocol
+        self.cluster = cluster
+        self._report = report
         self._scaffolds: dict[str, Scaffold] = {}
         self._parsed: dict[tuple[str, str, str], Candidate | Refusal] = {}
 
@@ -60,8 +68,14 @@ class Judge:
             self._scaffolds[name] = scaffold_for(name, self.device)
         return self._scaffolds[name]
 
-    def evaluator(self, scaffold: str) -> ForwardEvaluator | EvaluatorPool:
-        """The evaluator of the run's tasks, not yet entered; several where the settings ask for workers."""
+    def evaluator(self, scaffold: str) -> AnyEvaluator:
+        """The evaluator of the run's tasks, not yet entered; several on a cluster and where settings ask for workers.
+
+        Raises UserError for a device without an evaluator, and for a cluster that is not there.
+        """
+        if self.cluster is not None:
+            tasks = list(self.tasks.values())
+            return RayEvaluators(scaffold, self.device, tasks, self.settings, self.cluster, self._report)
         if self.settings.workers > 1:
             if self.device == "cuda":
                 raise UserError("A GPU measures one candidate at a time: set evaluator.workers to 1.")
@@ -100,7 +114,7 @@ class Judge:
 
     def judge(
         self,
-        evaluator: ForwardEvaluator | EvaluatorPool,
+        evaluator: AnyEvaluator,
         candidates: Sequence[Candidate],
         again: bool = False,
         advance: Callable[[], object] = lambda: None,

@@ -6,7 +6,7 @@ Candidates in, verdicts out. It knows tasks and processes; it does not know poli
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 
 from vegtts_core.errors import UserError
@@ -91,6 +91,17 @@ class ForwardEvaluator:
         Raises UserError for a candidate of an unknown task, outside the context manager, or if a reference cannot run;
         no candidate can make it raise.
         """
+        verdicts: dict[int, Verdict] = {}
+        for index, verdict in self.stream(candidates, fresh):
+            verdicts[index] = verdict
+            if on_verdict is not None:
+                on_verdict(index, verdict)
+            if progress is not None:
+                progress(len(verdicts), len(candidates))
+        return [verdicts[index] for index in range(len(candidates))]
+
+    def stream(self, candidates: Sequence[Candidate], fresh: bool = False) -> Iterator[tuple[int, Verdict]]:
+        """As `evaluate`: (index of the candidate, its verdict), each as soon as it is known, task by task."""
         lock = self._lock
         if lock is None:
             raise UserError(_NOT_RUNNING)
@@ -101,7 +112,6 @@ class ForwardEvaluator:
             if candidate.scaffold == "module":
                 self._require_sandbox()
             groups.setdefault(candidate.task_key, []).append(index)
-        verdicts: dict[int, Verdict] = {}
         known = {} if fresh else self._known
         if fresh:
             self._end_session()
@@ -113,14 +123,9 @@ class ForwardEvaluator:
                 self._prepare([c for c in ahead if (c.task_key, c.fingerprint) not in known])
                 with lock.running(), threads(1):
                     known[key] = self._evaluate(self._tasks[candidate.task_key], candidate, lock)
-            verdicts[index] = known[key]
-            if on_verdict is not None:
-                on_verdict(index, verdicts[index])
-            if progress is not None:
-                progress(len(verdicts), len(candidates))
+            yield index, known[key]
         if fresh:
             self._end_session()
-        return [verdicts[index] for index in range(len(candidates))]
 
     def prepare(self, task: Task) -> None:
         """Draw a task's inputs and compute their answers now, not when its first candidate is evaluated.

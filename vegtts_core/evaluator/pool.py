@@ -37,12 +37,7 @@ class EvaluatorPool:
         cores = sorted(os.sched_getaffinity(0))
         if settings.workers > len(cores):
             raise UserError(f"{settings.workers} workers do not fit on {len(cores)} cores: lower evaluator.workers.")
-        for task in tasks:
-            if task.level != 1 or get_task(task.key, task.size).source != task.source:
-                raise UserError(
-                    f"Task {task.key} is not one of ours, so one worker must do: set evaluator.workers to 1."
-                )
-        self._tasks = [(task.key, str(task.size)) for task in tasks]
+        self._tasks = named(tasks, "set evaluator.workers to 1")
         self._settings = settings
         self._cores = [cores[place :: settings.workers] for place in range(settings.workers)]
         self._executor: ProcessPoolExecutor | None = None
@@ -74,17 +69,11 @@ class EvaluatorPool:
         """As `ForwardEvaluator.evaluate`; verdicts come in any order. Equal candidates should be handed in once."""
         if self._executor is None:
             raise UserError("The evaluators are not running: use them as `with EvaluatorPool(...) as evaluator`.")
-        by_task: dict[str, list[int]] = {}
-        for index, candidate in enumerate(candidates):
-            by_task.setdefault(candidate.task_key, []).append(index)
-        portions = [
-            indices[start : start + PORTION]
-            for indices in by_task.values()
-            for start in range(0, len(indices), PORTION)
-        ]
-        portions.sort(key=len, reverse=True)
         verdicts: dict[int, Verdict] = {}
-        jobs = {self._executor.submit(_evaluate, [candidates[i] for i in part], fresh): part for part in portions}
+        jobs = {
+            self._executor.submit(_evaluate, [candidates[i] for i in part], fresh): part
+            for part in portions(candidates, PORTION)
+        }
         try:
             for job in as_completed(jobs):
                 for index, verdict in zip(jobs[job], job.result(), strict=True):
@@ -99,6 +88,26 @@ class EvaluatorPool:
                 "again; verdicts up to here are kept."
             ) from error
         return [verdicts[index] for index in range(len(candidates))]
+
+
+def named(tasks: Sequence[Task], cure: str) -> list[tuple[str, str]]:
+    """(key, size) of every task, from which another process makes it again.
+
+    Raises UserError, with the ``cure``, for tasks that are not KernelBench level 1 by number.
+    """
+    for task in tasks:
+        if task.level != 1 or get_task(task.key, task.size).source != task.source:
+            raise UserError(f"Task {task.key} is not one of ours, so this process must measure it: {cure}.")
+    return [(task.key, str(task.size)) for task in tasks]
+
+
+def portions(candidates: Sequence[Candidate], size: int) -> list[list[int]]:
+    """Indices of at most ``size`` candidates of one task each, the largest portions first."""
+    by_task: dict[str, list[int]] = {}
+    for index, candidate in enumerate(candidates):
+        by_task.setdefault(candidate.task_key, []).append(index)
+    found = [indices[start : start + size] for indices in by_task.values() for start in range(0, len(indices), size)]
+    return sorted(found, key=len, reverse=True)
 
 
 _evaluator: ForwardEvaluator | None = None

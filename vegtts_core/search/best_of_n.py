@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -19,18 +19,22 @@ from rich.console import Console
 from rich.progress import Progress
 
 from vegtts_core import __version__
+from vegtts_core.cluster.evaluation import RayEvaluators
+from vegtts_core.cluster.parameters import PooledParameters, RayParameters
+from vegtts_core.cluster.sampling import PolicySource, RayPolicies, SamplingUnit
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator import EvaluatorSettings
 from vegtts_core.evaluator.types import ProtocolName
 from vegtts_core.judging import Judge
 from vegtts_core.kernels import ceilings
-from vegtts_core.parameters import Parameters
 from vegtts_core.policy import load_policy
+from vegtts_core.policy.load import is_served
 from vegtts_core.policy.served import ServedParameters
-from vegtts_core.policy.types import Metered, Policy, SamplingParameters, Usage
+from vegtts_core.policy.types import Completion, Metered, Policy, SamplingParameters, Usage
 from vegtts_core.policy.vllm.parameters import VllmParameters, is_default_sampler
 from vegtts_core.project import find_project_root, runs_folder
 from vegtts_core.runs import machine
+from vegtts_core.runs.files import canonical_json
 from vegtts_core.runs.rows import completion_columns, identity_facts
 from vegtts_core.runs.store import Run, RunStore, fingerprint, load_run
 from vegtts_core.scaffolds import Candidate, ForwardScaffold, Prompt
@@ -41,7 +45,7 @@ from vegtts_core.tasks import Size, Task, get_task, load_tasks
 KIND = "best_of_n"
 
 
-class BestOfNParameters(Parameters):
+class BestOfNParameters(PooledParameters):
     """Parameters of a Best-of-N run; defaults are the paper's (sections 3.1, 4.1, appendix A) where it has them."""
 
     policy: str = "embedded"
@@ -103,11 +107,12 @@ def best_of_n(
     """Run Best-of-N (or go on with it, or return it if it is done).
 
     ``folder`` defaults to one named after the parameters in the runs folder. ``console`` shows progress; in a
-    notebook leave it out. ``policy`` replaces the one that the parameters name (an already loaded one).
+    notebook leave it out. ``policy`` replaces the one that the parameters name (an already loaded one, which samples
+    here whatever ``pool`` says).
     Raises UserError for parameters that do not fit together.
     """
     # The version belongs to a run's identity: other code may measure something else.
-    identity = parameters.model_dump() | {"version": __version__}
+    identity = parameters.identity | {"version": __version__}
     if parameters.served is None:
         del identity["served"]  # runs without a server are the same runs as before there was this parameter
     folder = folder or runs_folder() / f"{KIND}-{fingerprint(KIND, identity)}"
@@ -126,7 +131,15 @@ class _Search:
         self.store = store
         self.console = console
         self.tasks = load_tasks(parameters.tasks, parameters.size)
-        self.judge = Judge(store, self.tasks, parameters.evaluator, parameters.judged_on, parameters.protocol)
+        self.judge = Judge(
+            store,
+            self.tasks,
+            parameters.evaluator,
+            parameters.judged_on,
+            parameters.protocol,
+            parameters.cluster,
+            console.print,
+        )
         scaffold = self.judge.scaffold(parameters.scaffold)
         examples = [get_task(example, parameters.size) for example in parameters.examples]
         asked = {(task.level, task.id) for task in self.tasks}
@@ -154,6 +167,12 @@ class _Search:
         missing = [(seed, index) for seed, index in units if not self.store.has_unit(_unit(seed, index))]
         bar = progress.add_task("sampling", total=len(units), completed=len(units) - len(missing))
         if not missing:
+            return
+        cluster = self.parameters.cluster
+        # A server and vLLM spread their work themselves: they are asked from here, and the cluster evaluates alone.
+        elsewhere = is_served(self.parameters.policy) or self.parameters.sampler == "vllm"
+        if policy is None and cluster is not None and not elsewhere:
+            self._sample_on_cluster(cluster, missing, batches, lambda: progress.advance(bar))
             return
         with self._policy(policy) as policy:
             for seed, index in missing:
@@ -192,24 +211,65 @@ class _Search:
 
         started = time.perf_counter()
         completions = policy.sample(prompts, parameters.k, parameters.sampling, seed, show)
-        seconds = time.perf_counter() - started
-        rows = [
-            {"scaffold": parameters.scaffold} | completion_columns(task, seed, 0, sample, prompt.id, completion)
-            for task, prompt, group in zip(batch, prompts, completions, strict=True)
-            for sample, completion in enumerate(group)
-        ]
-        lengths = dict(zip((task.key for task in batch), policy.prompt_tokens(prompts), strict=True))
         facts = {
-            "sampling_seconds": seconds,
-            "prompt_tokens": lengths,
+            "sampling_seconds": time.perf_counter() - started,
             "policy": identity_facts(policy.identity),
             "versions": machine.versions() | policy.identity.versions,
             "machine": machine.device(parameters.judged_on),
         }
+        lengths = policy.prompt_tokens(prompts)
         if isinstance(policy, Metered):
             facts["served"] = dataclasses.asdict(policy.spent())
-        self.store.write_unit(_unit(seed, index), rows, facts)
+        self._keep(seed, index, batch, completions, lengths, facts)
         progress.remove_task(bar)
+
+    def _sample_on_cluster(
+        self,
+        cluster: RayParameters,
+        missing: Sequence[tuple[int, int]],
+        batches: Sequence[Sequence[Task]],
+        advance: Callable[[], object],
+    ) -> None:
+        """Each unit is on disk as soon as it comes, in any order. Raises UserError if the nodes' weights differ."""
+        given = self.parameters
+        source = PolicySource(given.policy, given.adapter, given.dtype, given.device)
+        places = {_unit(*one): one for one in missing}
+        units = [
+            SamplingUnit(name, tuple(self.prompts[task.key] for task in batches[index]), given.k, given.sampling, seed)
+            for name, (seed, index) in places.items()
+        ]
+        known = [fact["policy"]["weights_sha256"] for fact in self.store.units()[1]]
+        with RayPolicies(source, cluster, given.evaluator.workers, self.console.print) as policies:
+            for unit, sampled in policies.sample(units):
+                policy = identity_facts(sampled.identity)
+                known.append(policy["weights_sha256"])
+                if known[0] != known[-1]:
+                    raise UserError(
+                        f"The nodes of the cluster have different weights for {given.policy}: put the same on all."
+                    )
+                seed, index = places[unit.name]
+                facts = {"sampling_seconds": sampled.seconds, "policy": policy}
+                facts |= {"versions": sampled.versions, "machine": sampled.machine}
+                self._keep(seed, index, batches[index], sampled.completions, sampled.prompt_tokens, facts)
+                advance()
+
+    def _keep(
+        self,
+        seed: int,
+        index: int,
+        batch: Sequence[Task],
+        completions: Sequence[Sequence[Completion]],
+        prompt_tokens: Sequence[int],
+        facts: dict[str, Any],
+    ) -> None:
+        rows = [
+            {"scaffold": self.parameters.scaffold}
+            | completion_columns(task, seed, 0, sample, self.prompts[task.key].id, completion)
+            for task, group in zip(batch, completions, strict=True)
+            for sample, completion in enumerate(group)
+        ]
+        lengths = dict(zip((task.key for task in batch), prompt_tokens, strict=True))
+        self.store.write_unit(_unit(seed, index), rows, facts | {"prompt_tokens": lengths})
 
     # -- evaluation ----------------------------------------------------------------------------------------------
 
@@ -223,8 +283,9 @@ class _Search:
         # Sampling leaves caches behind that evaluation does not need.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        limits = ceilings.measure(self.parameters.evaluator.threads)
         with self.judge.evaluator(self.parameters.scaffold) as evaluator:
+            on_cluster = isinstance(evaluator, RayEvaluators)
+            limits = evaluator.ceilings() if on_cluster else ceilings.measure(self.parameters.evaluator.threads)
             for row in reference_rows(evaluator, ForwardScaffold(), tasks, limits):
                 self.store.append_verdict({"kind": "reference"} | row)
             self.judge.judge(evaluator, missing, advance=lambda: progress.advance(bar))
@@ -232,6 +293,9 @@ class _Search:
             again = self.judge.not_retimed(candidates)
             second = progress.add_task("timing again", total=len(again))
             self.judge.judge(evaluator, again, again=True, advance=lambda: progress.advance(second))
+            if on_cluster:
+                for facts in evaluator.facts:
+                    self.store.append_verdict({"kind": "worker", "machine": facts["machine"]})
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -247,6 +311,10 @@ class _Search:
             "git": machine.git_commit(find_project_root()),
             "task_names": {task.key: task.name for task in self.tasks},
         }
+        measured_on = [record["machine"] for record in self.store.verdicts() if record["kind"] == "worker"]
+        if measured_on:  # on a cluster: every kind of node that measured, once
+            kinds = {canonical_json(one): one for one in measured_on}
+            manifest |= {"machine": measured_on[0], "machines": list(kinds.values())}
         kept = [{name: value for name, value in record.items() if name != "kind"} for record in references]
         self.store.finish(samples, kept, self._compute(samples, facts), manifest)
 

@@ -46,7 +46,7 @@ def adapt(parameters: AdaptationParameters, folder: Path | None = None, *, conso
     ``folder`` defaults to one named after the parameters in the runs folder. Raises UserError for parameters that do
     not fit together, and if a loss is not finite (everything up to then is kept).
     """
-    identity = parameters.model_dump() | {"version": __version__}
+    identity = parameters.identity | {"version": __version__}
     folder = folder or runs_folder() / f"{KIND}-{fingerprint(KIND, identity)}"
     report = console.print if console else None
     with RunStore.opened(folder, KIND, identity, report) as store:
@@ -70,7 +70,15 @@ class _Adaptation:
         if parameters.training_only:
             refuse_evaluation_tasks(list(tasks.values()), parameters.split)
         self.plan = schedule(slots, parameters.tasks_per_step, parameters.seed)
-        self.judge = Judge(store, tasks.values(), parameters.evaluator, parameters.judged_on, parameters.protocol)
+        self.judge = Judge(
+            store,
+            tasks.values(),
+            parameters.evaluator,
+            parameters.judged_on,
+            parameters.protocol,
+            parameters.cluster,
+            console.print,
+        )
         self.checkpoints = store.folder / "checkpoints"
         self.records = store.folder / "parts" / "steps.jsonl"
         self.pending: dict[int, dict[str, Any]] = {}

@@ -24,6 +24,7 @@ from pydantic import Field
 from rich.console import Console
 
 from vegtts_core import __version__
+from vegtts_core.cluster.parameters import PooledParameters
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator import EvaluatorSettings
 from vegtts_core.evaluator.types import ProtocolName
@@ -53,7 +54,7 @@ class Contender(Parameters):
     examples: tuple[int, ...] = DEFAULT_EXAMPLES
 
 
-class ComparisonParameters(Parameters):
+class ComparisonParameters(PooledParameters):
     """What is compared, on which tasks."""
 
     policy: str = "embedded"
@@ -98,7 +99,7 @@ def cells(parameters: ComparisonParameters) -> list[Cell]:
 
 def compare(parameters: ComparisonParameters, folder: Path | None = None, *, console: Console | None = None) -> Run:
     """Sample and judge every cell (or go on, or return what is there). Raises UserError as `build_slots`."""
-    identity = {"version": __version__} | parameters.model_dump()
+    identity = {"version": __version__} | parameters.identity
     folder = folder or runs_folder() / f"{KIND}-{fingerprint(KIND, identity)}"
     with RunStore.opened(folder, KIND, identity, console.print if console else None) as store:
         if not store.complete:
@@ -114,7 +115,15 @@ class _Comparison:
         self.place = parameters.evaluation_device or parameters.device
         self.slots = {name: self._slots(contender) for name, contender in parameters.policies.items()}
         self.tasks = {slot.task.key: slot.task for slots in self.slots.values() for slot in slots}
-        self.judge = Judge(store, self.tasks.values(), parameters.evaluator, self.place, parameters.protocol)
+        self.judge = Judge(
+            store,
+            self.tasks.values(),
+            parameters.evaluator,
+            self.place,
+            parameters.protocol,
+            parameters.cluster,
+            console.print,
+        )
 
     def run(self) -> None:
         """Sample what is missing, evaluate what is missing, then the final tables."""

@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from vegtts_core.cluster.parameters import PooledParameters
 from vegtts_core.evaluator import EvaluatorSettings
 from vegtts_core.evaluator.types import ProtocolName
-from vegtts_core.parameters import Parameters
 from vegtts_core.policy.load import LoraParameters
 from vegtts_core.policy.types import SamplingParameters
 from vegtts_core.policy.vllm.parameters import VllmParameters, is_default_sampler
@@ -23,7 +23,7 @@ from vegtts_core.training.update import UpdateParameters
 ScaffoldName = Literal["forward", "template", "kernel"]
 
 
-class AdaptationParameters(Parameters):
+class AdaptationParameters(PooledParameters):
     """An adaptation run; defaults are the paper's (sections 3.4 to 3.6, appendix A) where it has them.
 
     Rollouts of step s are written by checkpoint s (step 0: the policy that the run starts with), judge it, and give the
@@ -32,6 +32,7 @@ class AdaptationParameters(Parameters):
     as in the paper's trajectory table, a score belongs to the policy that wrote the rollouts.
 
     Step 0 of seed s draws what Best-of-N with seed s draws: its first K samples are the same.
+    ``pool: ray`` spreads the evaluation; the policy, which moves with every step, samples where it is trained.
     """
 
     policy: str = "embedded"

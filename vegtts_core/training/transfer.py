@@ -86,7 +86,8 @@ def transfer(
     k = k or parameters.k
     control_k = 2 * k if control_k is None else control_k
     start = parameters.adapter
-    kept = parameters.model_dump(exclude={"update", "rewards", "advantages", "replay", "distillation", "patience"})
+    left_out = {"update", "rewards", "advantages", "replay", "distillation", "patience"}
+    kept = {name: value for name, value in parameters.identity.items() if name not in left_out}
     identity = kept | {
         "version": __version__,
         "adapter": adapters[0].name if start is not None else None,

@@ -24,11 +24,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from vegtts_core import __version__
+from vegtts_core.cluster.parameters import PooledParameters
 from vegtts_core.evaluator import EvaluatorSettings
 from vegtts_core.evaluator.types import ProtocolName
 from vegtts_core.judging import Judge
 from vegtts_core.kernels.types import Language
-from vegtts_core.parameters import Parameters
 from vegtts_core.policy.load import LoraParameters, load_trainable
 from vegtts_core.policy.render import prompt_token_ids
 from vegtts_core.policy.transformers_policy import TransformersPolicy
@@ -52,7 +52,7 @@ FIRST = 0
 _STREAM = 0x3A57
 
 
-class WarmStartParameters(Parameters):
+class WarmStartParameters(PooledParameters):
     """A warm start. ``power``: a kept candidate weighs speedup ** power within its task."""
 
     policy: str = "embedded"
@@ -92,7 +92,7 @@ class WarmStartParameters(Parameters):
 
 def warm_start(parameters: WarmStartParameters, folder: Path | None = None, *, console: Console | None = None) -> Run:
     """Make the warm start (or go on with it, or return it); its adapter lies in ``adapter``. Raises UserError."""
-    identity = parameters.model_dump() | {"version": __version__}
+    identity = parameters.identity | {"version": __version__}
     folder = folder or runs_folder() / f"{KIND}-{fingerprint(KIND, identity)}"
     with RunStore.opened(folder, KIND, identity, console.print if console else None) as store:
         if not store.complete:
@@ -113,7 +113,15 @@ class _WarmStart:
         self.slots = {slot.key: slot for slot in self.bare}
         tasks = {slot.task.key: slot.task for slot in self.bare}
         refuse_evaluation_tasks(list(tasks.values()), parameters.split)
-        self.judge = Judge(store, tasks.values(), parameters.evaluator, parameters.judged_on, parameters.protocol)
+        self.judge = Judge(
+            store,
+            tasks.values(),
+            parameters.evaluator,
+            parameters.judged_on,
+            parameters.protocol,
+            parameters.cluster,
+            console.print,
+        )
         self.records = store.folder / "parts" / "steps.jsonl"
 
     def run(self) -> None:
