@@ -17,14 +17,14 @@ import pytest
 import torch
 import yaml
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
-from together import CASES, fit
+from together import CASES, SHARDED, fit
 
 from vegtts_core.project import find_project_root
 from vegtts_core.runs.store import Run, load_run
 from vegtts_core.training.adaptation import adapt
 from vegtts_core.training.checkpoints import DONE, latest_step, step_folder
+from vegtts_core.training.groups import shares
 from vegtts_core.training.parameters import AdaptationParameters
-from vegtts_core.training.update import _shares
 
 COUNT = 2
 CONFIGURATIONS = find_project_root() / "params" / "accelerate"
@@ -54,12 +54,21 @@ def alone(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 @pytest.fixture(scope="module")
 def folder(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two processes made every case."""
-    target = tmp_path_factory.mktemp("together")
+    return made(tiny_policy, tmp_path_factory.mktemp("together"))
+
+
+@pytest.fixture(scope="module")
+def sharded_folder(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two processes made some, each with half of the frozen weights."""
+    return made(tiny_policy, tmp_path_factory.mktemp("sharded"), ACCELERATE_USE_FSDP="true")
+
+
+def made(tiny_policy: Path, target: Path, **more: str) -> Path:
     fit(tiny_policy, target / "made by one", "float32", 2)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    common = {"WORLD_SIZE": str(COUNT), "LOCAL_WORLD_SIZE": str(COUNT), "OMP_NUM_THREADS": "1"}
+    common = {"WORLD_SIZE": str(COUNT), "LOCAL_WORLD_SIZE": str(COUNT), "OMP_NUM_THREADS": "1"} | more
     common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     started = [
         subprocess.Popen(
@@ -78,7 +87,17 @@ def folder(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def together(folder: Path) -> list[dict[str, Any]]:
-    return [torch.load(folder / f"{COUNT}-{index}.pt", weights_only=False) for index in range(COUNT)]
+    return ended(folder)
+
+
+@pytest.fixture(scope="module")
+def sharded(sharded_folder: Path) -> list[dict[str, Any]]:
+    return ended(sharded_folder)
+
+
+def ended(folder: Path) -> list[dict[str, Any]]:
+    """What each process wrote."""
+    return [torch.load(folder / f"{index}.pt", weights_only=False) for index in range(COUNT)]
 
 
 def distance(one: Any, other: Any) -> float:
@@ -94,6 +113,13 @@ def test_two_updates_are_those_of_one_process(case: str, alone: dict[str, Any], 
     assert len(found["reports"]) == 2
     for mine, theirs in zip(found["reports"], expected["reports"], strict=True):
         assert mine == pytest.approx(theirs, rel=1e-6, nan_ok=True)
+
+
+@pytest.mark.parametrize("case", [*SHARDED, "resumed"])
+def test_spread_weights_change_no_bit(case: str, together: list[dict[str, Any]], sharded: list[dict[str, Any]]) -> None:
+    for whole, spread in zip(together, sharded, strict=True):
+        assert distance(spread[case]["gradients"], whole[case]["gradients"]) == 0
+        assert distance(spread[case]["weights"].values(), whole[case]["weights"].values()) == 0
 
 
 def test_every_process_ends_with_the_same_bits(together: list[dict[str, Any]]) -> None:
@@ -133,11 +159,11 @@ def test_all_stop_where_the_loss_of_one_is_not_finite(together: list[dict[str, A
 
 def test_shares_are_disjoint_whole_and_level() -> None:
     sizes = [400, 30, 500, 200, 210, 10, 350]
-    shares = _shares(sizes, 3)
-    assert sorted(place for share in shares for place in share) == list(range(7))
-    loads = [sum(sizes[place] for place in share) for share in shares]
+    found = shares(sizes, 3)
+    assert sorted(place for share in found for place in share) == list(range(7))
+    loads = [sum(sizes[place] for place in share) for share in found]
     assert max(loads) - min(loads) < 150
-    assert _shares([5], 3) == [[0], [], []]
+    assert shares([5], 3) == [[0], [], []]
 
 
 # -- a whole run ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Made-up updates, by however many processes were started: ``python together.py POLICY FOLDER`` with torch's variables.
 
-Each process writes what it ended with to ``FOLDER/<number of processes>-<index>.pt``. Run by test_processes.
+Each process writes what it ended with to ``FOLDER/<index>.pt``. Run by test_processes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from vegtts_core.errors import UserError
 from vegtts_core.policy.load import LoraParameters, load_trainable
 from vegtts_core.training.gradients import GradientSum
+from vegtts_core.training.logprobs import completion_logprobs
 from vegtts_core.training.processes import join, leave
 from vegtts_core.training.update import Group, StepReport, UpdateParameters, train
 
@@ -62,11 +63,23 @@ CASES: dict[str, tuple[Rollouts, torch.dtype, dict[str, Any]]] = {
 }
 
 
+#: Those that frozen weights spread over the processes could do differently.
+SHARDED = ("uneven", "one heard", "silent first", "float32")
+
+
 def fit(policy: Path, folder: Path, case: str, steps: int = 2) -> dict[str, Any]:
     """What the updates were: gradients before clipping, reports, the adapter's weights."""
     rollouts, dtype, values = CASES[case]
     model, tokenizer, _ = load_trainable(str(policy), None, LoraParameters(rank=4, alpha=8), "cpu", 7)
     model.to(dtype)
+    processes = join("cpu")
+
+    def asked(step: int) -> list[Group]:
+        for _ in range(1 + processes.index):  # sampling and scoring take each process another number of passes
+            with torch.no_grad():
+                completion_logprobs(model, [5, 6, 7], [[8, 9]])
+        return rollouts(step)
+
     gradients: list[torch.Tensor] = []
     give = GradientSum.give
 
@@ -80,7 +93,7 @@ def fit(policy: Path, folder: Path, case: str, steps: int = 2) -> dict[str, Any]
         train(
             model,
             tokenizer,
-            rollouts,
+            asked,
             folder,
             UpdateParameters.checked({"learning_rate": 1.0e-2} | values),
             steps=steps,
@@ -113,10 +126,11 @@ def infinite(policy: Path, folder: Path) -> str:
 
 def main(policy: Path, folder: Path) -> None:
     processes = join("cpu")
-    found: dict[str, Any] = {name: fit(policy, folder / name, name) for name in CASES}
+    names = SHARDED if processes.sharded else CASES
+    found: dict[str, Any] = {name: fit(policy, folder / name, name) for name in names}
     found["resumed"] = fit(policy, folder / "made by one", "float32", 4)
     found["infinite"] = infinite(policy, folder / "infinite")
-    torch.save(found, folder / f"{processes.count}-{processes.index}.pt")
+    torch.save(found, folder / f"{processes.index}.pt")
     leave()
 
 

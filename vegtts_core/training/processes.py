@@ -34,11 +34,15 @@ class ToldByMain(UserError):
 
 @dataclass(frozen=True)
 class Processes:
-    """``count`` processes of which this is number ``index``. ``group``: torch's group for objects, None if alone."""
+    """``count`` processes of which this is number ``index``. ``group``: torch's group for objects, None if alone.
+
+    ``sharded``: they were started to spread frozen weights (``sharding``).
+    """
 
     count: int = 1
     index: int = 0
     group: Any = None
+    sharded: bool = False
 
     @property
     def main(self) -> bool:
@@ -104,9 +108,11 @@ def join(device: str) -> Processes:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes()
-    for variable, name in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")):
-        if os.environ.get(variable, "false").lower() == "true" and device == "cpu":
-            raise UserError(f"{name} needs GPUs here: launch with params/accelerate/ddp_cpu.yaml on a CPU.")
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
+        raise UserError(
+            "DeepSpeed averages equal passes, and groups are unequal: launch with params/accelerate/fsdp.yaml, "
+            "which spreads the same frozen weights."
+        )
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device == "cuda" and torch.cuda.device_count() < local:
         raise UserError(
@@ -117,9 +123,11 @@ def join(device: str) -> Processes:
     if _joined is None:
         from accelerate import PartialState
 
+        # Frozen weights alone are spread, and by us: accelerate would spread, and average, what is trained as well.
+        sharded = os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() == "true"
         state = PartialState(cpu=device == "cpu", timeout=PATIENCE)
         group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
-        _joined = Processes(state.num_processes, state.process_index, group)
+        _joined = Processes(state.num_processes, state.process_index, group, sharded)
     return _joined
 
 

@@ -17,98 +17,40 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from pydantic import Field
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import use_adapter
 
-from vegtts_core.parameters import Parameters
 from vegtts_core.runs.files import write_json
 from vegtts_core.training.checkpoints import DONE, latest_step, settle_configuration, step_folder
 from vegtts_core.training.gradients import GradientSum
-from vegtts_core.training.logprobs import PASS_TOKENS, grouped_logprobs
+from vegtts_core.training.groups import (
+    IDLE,
+    Group,
+    Rollouts,
+    StepReport,
+    Stop,
+    UpdateParameters,
+    heard_places,
+    loss_inputs,
+    passes_of,
+    shares,
+    size,
+)
+from vegtts_core.training.logprobs import grouped_logprobs
 from vegtts_core.training.processes import Processes, join
+from vegtts_core.training.sharding import Shards
 
 #: Files of a checkpoint that only the newest one needs.
 _STATE = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")
-
-
-class UpdateParameters(Parameters):
-    """How the weights are moved. The paper gives LoRA rank 16 and the learning rate; the rest is said here.
-
-    ``loss`` is TRL's name for how token losses are averaged: *dapo* over all tokens of the step, *grpo* over tokens,
-    then rollouts, *dr_grpo* over rollouts with a constant length. ``clip``: PPO's clipping of the importance ratio;
-    None leaves it alone, which with one update per step (ratio 1) is the same. ``kl``: weight of the divergence from
-    the policy that the run started with (k3 estimator). ``entropy``: weight of an entropy bonus, in nats per token.
-    ``schedule``: *constant*, as everywhere here, or *linear* decay to 0.
-    """
-
-    learning_rate: float = Field(default=1.0e-5, gt=0)
-    schedule: Literal["constant", "linear"] = "constant"
-    loss: Literal["dapo", "grpo", "dr_grpo"] = "dapo"
-    clip: float | None = Field(default=None, gt=0)
-    kl: float = Field(default=0.0, ge=0)
-    entropy: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    adam_beta2: float = Field(default=0.999, gt=0, lt=1)
-    shared_prompt: bool = True
-    """False: TRL's own computation, for comparison."""
-    pass_tokens: int | None = Field(default=None, ge=0)
-    """Groups share a forward pass up to so many tokens (loss *dapo* without an entropy bonus only: there it changes
-    rounding alone). None: one group per pass on a CPU, which gains nothing by more, and 16384 tokens on a GPU."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Completions of one prompt, as token ids, with what they are worth.
-
-    ``advantages``: float64 (K,), or one array per completion with a value per token. ``old_logprobs``: nats, at the
-    loss's temperature, under the policy that wrote them; None: the present policy, whose ratio is 1.
-    """
-
-    prompt: Sequence[int]
-    completions: Sequence[Sequence[int]]
-    advantages: np.ndarray | Sequence[np.ndarray]
-    old_logprobs: Sequence[Sequence[float]] | None = None
-
-    @property
-    def heard(self) -> bool:
-        """Whether it has a gradient."""
-        return any(bool(np.any(np.asarray(value) != 0)) for value in self.advantages)
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What an update did. ``loss``, ``grad_norm``, ``entropy`` (nats per token), ``kl`` are NaN if it was skipped."""
-
-    step: int
-    skipped: bool
-    silent_groups: int
-    loss: float = math.nan
-    grad_norm: float = math.nan
-    entropy: float = math.nan
-    kl: float = math.nan
-
-
-@dataclass
-class Stop(Exception):
-    """Raised by a source of rollouts to end training before its last step."""
-
-    step: int
-
-
-Rollouts = Callable[[int], Sequence[Group]]
-"""The groups of step s, sampled from the policy as it then is. May raise Stop. Every process asks, and must be told the
-same."""
 
 
 def train(
@@ -144,13 +86,15 @@ def train(
     )
     trainer.args.save_steps = save_every
     trainer.on_step, trainer.keep_every = on_step, keep_every
+    trainer.shards = Shards.of(model, processes, parameters.shared_prompt)
     try:
         with warnings.catch_warnings():
             # torch's and accelerate's notes about single processes and devices say nothing to a reader of a run.
             warnings.simplefilter("ignore")
             trainer.train(resume_from_checkpoint=str(step_folder(folder, begun)) if begun else None)
     except Stop as stop:
-        return stop.step
+        steps = stop.step
+    trainer.shards.gather()
     return steps
 
 
@@ -170,6 +114,7 @@ class GroupTrainer(GRPOTrainer):
         self.processes = join(next(model.parameters()).device.type)
         self.on_step: Callable[[StepReport], None] = lambda report: None
         self.keep_every = 1
+        self.shards = Shards()
         self.prepared = -1
         self.skipped, self.silent = True, 0
         # TRL wants a data set and a reward; neither is looked at, since rollouts come judged.
@@ -184,6 +129,10 @@ class GroupTrainer(GRPOTrainer):
             callbacks=[_Watch(self.processes)],
         )
         self.remove_callback(PrinterCallback)  # what a step did is its caller's to show
+        # Every process has loaded the same frozen weights: nothing of them is sent, or looked at, by DDP.
+        frozen = [name for name, value in self.model.named_parameters() if not value.requires_grad]
+        frozen += [name for name, _ in self.model.named_buffers()]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.model, frozen)
         self._gradients = GradientSum(model.parameters(), self.processes)
         self._passed: dict[int, dict[str, float]] = {}
 
@@ -191,82 +140,34 @@ class GroupTrainer(GRPOTrainer):
         count = self.args.gradient_accumulation_steps
         if self.prepared != self.state.global_step:  # asked for more than once per micro-batch
             self.prepared = self.state.global_step
-            groups = list(self._rollouts(self.prepared))
+            with self.shards.whole():
+                groups = list(self._rollouts(self.prepared))
             if len(groups) > count:
                 raise ValueError(f"{len(groups)} groups were given where {count} fit.")
             total = sum(len(ids) for group in groups for ids in group.completions)
-            heard = self._heard(groups)
+            heard = heard_places(groups, self._parameters)
             # TRL averages the entropy over micro-batches, of which it expects as many as there are groups.
             self.entropy_coef = self._parameters.entropy * count / max(1, len(heard))
             self.skipped = not heard
             self.silent = sum(not group.heard for group in groups)
-            shares = _shares([_size(groups[place]) for place in heard], self.processes.count)
-            own = [heard[index] for index in shares[self.processes.index]]
+            device = self.accelerator.device.type
+            passes = [
+                passes_of(groups, [heard[index] for index in share], self._parameters, device)
+                for share in shares([size(groups[place]) for place in heard], self.processes.count)
+            ]
             self._buffered_inputs = [
                 self._tensors([groups[place] for place in places], total) | {"place": places[0]}
-                for places in self._passes(groups, own)
+                for places in passes[self.processes.index]
             ]
+            if self.shards:  # each layer's pass is a meeting of all processes
+                missing = max(map(len, passes)) - len(self._buffered_inputs)
+                self._buffered_inputs += [self._tensors([IDLE], 1) | {"place": None} for _ in range(missing)]
             self._buffered_inputs += [{"heard": False}] * (count - len(self._buffered_inputs))
         return self._buffered_inputs[self._step % count]
 
-    def _heard(self, groups: Sequence[Group]) -> list[int]:
-        """Places of the groups with a gradient."""
-        regularised = self._parameters.entropy > 0 or self._parameters.kl > 0
-        return [
-            place
-            for place, group in enumerate(groups)
-            if (group.heard or regularised) and any(map(len, group.completions))
-        ]
-
-    def _passes(self, groups: Sequence[Group], places: Sequence[int]) -> list[list[int]]:
-        """Places of this process's groups, as they share micro-batches."""
-        limit = self._parameters.pass_tokens
-        if limit is None:
-            limit = PASS_TOKENS.get(self.accelerator.device.type, 0)
-        if self._parameters.loss != "dapo" or self._parameters.entropy > 0 or not self._parameters.shared_prompt:
-            limit = 0
-        passes: list[list[int]] = []
-        room = 0
-        for place in places:
-            tokens = _size(groups[place])
-            if not passes or tokens > room:
-                passes.append([])
-                room = max(limit, tokens)
-            passes[-1].append(place)
-            room -= tokens
-        return passes
-
     def _tensors(self, groups: Sequence[Group], total: int) -> dict[str, Any]:
-        """What TRL's loss reads, prompts padded on the left; ``total`` tokens of the step normalise it."""
-        device = self.accelerator.device
-        prompts = [list(group.prompt) for group in groups for _ in group.completions]
-        completions = [list(ids) for group in groups for ids in group.completions]
-        before, after = max(map(len, prompts)), max(map(len, completions))
-
-        def padded(values: Sequence[Sequence[float]], dtype: torch.dtype) -> torch.Tensor:
-            return torch.tensor([[*row, *[0] * (after - len(row))] for row in values], dtype=dtype, device=device)
-
-        def prompt_table(values: Sequence[Sequence[int]]) -> torch.Tensor:
-            return torch.tensor([[*[0] * (before - len(row)), *row] for row in values], device=device)
-
-        worth = [value for group in groups for value in group.advantages]
-        if any(np.ndim(value) == 1 for value in worth):
-            rows = zip(worth, completions, strict=True)
-            advantages = padded([np.broadcast_to(value, len(ids)).tolist() for value, ids in rows], torch.float32)
-        else:
-            advantages = torch.tensor(np.array(worth, dtype=float), dtype=torch.float32, device=device)
-        inputs = {
-            "heard": True,
-            "prompt_ids": prompt_table(prompts),
-            "prompt_mask": prompt_table([[1] * len(row) for row in prompts]),
-            "completion_ids": padded(completions, torch.long),
-            "completion_mask": padded([[1] * len(ids) for ids in completions], torch.long),
-            "advantages": advantages,
-            "num_items_in_batch": torch.tensor(float(total), device=device),
-        }
-        if all(group.old_logprobs is not None for group in groups):
-            old = [list(row) for group in groups for row in group.old_logprobs or ()]
-            inputs["old_per_token_logps"] = padded(old, torch.float32)
+        """What TRL's loss reads; ``total`` tokens of the step normalise it."""
+        inputs = loss_inputs(groups, total, self.accelerator.device)
         if self.beta != 0.0:
             with torch.no_grad(), self._reference():
                 inputs["ref_per_token_logps"] = self._scores(inputs)[0]
@@ -322,9 +223,12 @@ class GroupTrainer(GRPOTrainer):
         given = self._prepare_inputs(inputs)
         if given["heard"]:
             loss = super().training_step(model, inputs, num_items_in_batch)
-            self._gradients.take()
-            known = {name: values[-1] for name, values in self._metrics["train"].items() if values}
-            self._passed[given["place"]] = known | {"loss": loss.item()}
+            if given["place"] is None:
+                self.model.zero_grad()
+            else:
+                self._gradients.take()
+                known = {name: values[-1] for name, values in self._metrics["train"].items() if values}
+                self._passed[given["place"]] = known | {"loss": loss.item()}
         else:
             loss = torch.zeros((), device=self.accelerator.device)
             self._step += 1
@@ -425,22 +329,6 @@ class _Alone:
         return tensor
 
 
-def _size(group: Group) -> int:
-    """Tokens of a group's pass."""
-    return len(group.prompt) + sum(len(ids) for ids in group.completions)
-
-
-def _shares(sizes: Sequence[int], count: int) -> list[list[int]]:
-    """Who runs which group: the longest first, each to the process with the least so far; in order within a share."""
-    shares: list[list[int]] = [[] for _ in range(count)]
-    load = [0] * count
-    for place in sorted(range(len(sizes)), key=lambda place: -sizes[place]):
-        least = load.index(min(load))
-        shares[least].append(place)
-        load[least] += sizes[place]
-    return [sorted(share) for share in shares]
-
-
 def _no_reward(**_: Any) -> list[float | None]:
     raise AssertionError("TRL never scores here")
 
@@ -454,9 +342,9 @@ def _arguments(
     seed: int,
     model: torch.nn.Module,
 ) -> GRPOConfig:
-    some = next(model.parameters())
+    device = next(model.parameters()).device
     clip = parameters.clip if parameters.clip is not None else 1.0e9
-    return GRPOConfig(
+    arguments = GRPOConfig(
         output_dir=str(folder),
         max_steps=steps,
         learning_rate=parameters.learning_rate,
@@ -482,7 +370,7 @@ def _arguments(
         gradient_checkpointing=False,
         disable_dropout=True,
         remove_unused_columns=False,
-        use_cpu=some.device.type == "cpu",
+        use_cpu=device.type == "cpu",
         dataloader_pin_memory=False,
         ignore_data_skip=True,
         save_strategy="steps",
@@ -494,3 +382,6 @@ def _arguments(
         seed=seed,
         data_seed=seed,
     )
+    if device.type == "cpu":  # accelerate numbers the CPUs of its processes, which torch.load does not know
+        arguments.__dict__["_setup_devices"] = device
+    return arguments
