@@ -19,12 +19,16 @@ import yaml
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from together import CASES, SHARDED, fit
 
+from vegtts_core.errors import UserError
 from vegtts_core.project import find_project_root
 from vegtts_core.runs.store import Run, load_run
 from vegtts_core.training.adaptation import adapt
 from vegtts_core.training.checkpoints import DONE, latest_step, step_folder
 from vegtts_core.training.groups import shares
 from vegtts_core.training.parameters import AdaptationParameters
+from vegtts_core.training.processes import Processes, join
+from vegtts_core.training.sharding import Shards
+from vegtts_core.training.warm_start import WarmStartParameters, warm_start
 
 COUNT = 2
 CONFIGURATIONS = find_project_root() / "params" / "accelerate"
@@ -248,6 +252,30 @@ def test_an_error_is_said_once_and_in_one_sentence(tmp_path: Path) -> None:
     said = failed.communicate(timeout=600)[1]
     assert failed.returncode != 0
     assert said.count("error: There is no GGUF file") == 1
+
+
+# -- what does not work -----------------------------------------------------------------------------------------------
+
+
+def test_launches_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(torch.cuda.device_count() + 1))
+    with pytest.raises(UserError, match="set num_processes to their number"):
+        join("cuda")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(UserError, match=r"DeepSpeed .* launch with params/accelerate/fsdp\.yaml"):
+        join("cpu")
+
+
+def test_weights_are_not_spread_where_passes_would_differ() -> None:
+    with pytest.raises(UserError, match=r"needs update\.shared_prompt"):
+        Shards.of(None, Processes(2, 0, None, sharded=True), shared_prompt=False)
+
+
+def test_a_warm_start_is_made_by_one_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("vegtts_core.training.warm_start.join", lambda device: Processes(2, 1))
+    with pytest.raises(UserError, match="runs in one process"):
+        warm_start(WarmStartParameters(), tmp_path)
 
 
 # -- configurations ---------------------------------------------------------------------------------------------------
