@@ -121,14 +121,14 @@ def test_killed_after_the_last_update(
     tiny_policy: Path, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parameters = AdaptationParameters.checked(values(tiny_policy))
-    judged = adaptation._Adaptation._judged
+    sample = adaptation._Adaptation._sample
 
     def dies_at_the_last(self: Any, step: int) -> Any:
         if step == parameters.steps:
             raise KeyboardInterrupt
-        return judged(self, step)
+        return sample(self, step)
 
-    monkeypatch.setattr(adaptation._Adaptation, "_judged", dies_at_the_last)
+    monkeypatch.setattr(adaptation._Adaptation, "_sample", dies_at_the_last)
     with pytest.raises(KeyboardInterrupt):
         adapt(parameters, tmp_path / "run")
     monkeypatch.undo()

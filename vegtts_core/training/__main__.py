@@ -12,6 +12,7 @@ from rich.console import Console
 from vegtts_core.errors import UserError
 from vegtts_core.training.adaptation import adapt
 from vegtts_core.training.outer_loop import outer_loop
+from vegtts_core.training.processes import first_process, leave, shown_here
 from vegtts_core.training.variants import read_variants
 from vegtts_core.training.warm_start import WarmStartParameters, warm_start
 
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), help="replace the device of the policy")
     parser.add_argument("--export", type=Path, help="rlvr: write the trained adapter to this folder")
     chosen = parser.parse_args(arguments)
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=not first_process())
     given = {"seed": chosen.seed, "device": chosen.device}
     try:
         if chosen.what == "rlvr":
@@ -41,12 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 console.print(f"[bold]{name}[/bold]", highlight=False)
                 runs.append(adapt(parameters, chosen.folder / name if chosen.folder else None, console=console))
     except UserError as error:
-        console.print(f"error: {error}", style="bold red", highlight=False, soft_wrap=True)
+        if shown_here(error):
+            Console(stderr=True).print(f"error: {error}", style="bold red", highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print("Interrupted; the same command goes on where it stopped.")
         return 130
-    for run in runs:
+    finally:
+        leave()
+    for run in runs if first_process() else []:
         print(f"{run.folder}: {run.compute['rollouts']} rollouts in {run.compute['wall_seconds']:.0f} s")
     return 0
 

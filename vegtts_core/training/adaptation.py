@@ -3,6 +3,7 @@
 Test-time training, isolated runs, SDPO and the outer loop's GRPO are this with different parameters. The run is written
 as it goes: a step's rollouts are on disk before they are judged, each verdict before the next, each checkpoint before
 the next step; started again with the same parameters it goes on, with the result of an unbroken run on one device.
+Under ``accelerate launch`` this is what the main process does; the others are in ``following``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from vegtts_core import __version__
+from vegtts_core.errors import UserError
 from vegtts_core.judging import Judge
 from vegtts_core.metrics.checkpoints import early_stopping
 from vegtts_core.metrics.shares import sample_fast_p, under
@@ -33,7 +35,9 @@ from vegtts_core.runs.rows import completion_columns, identity_facts
 from vegtts_core.runs.store import Run, RunStore, fingerprint, load_run
 from vegtts_core.training.batches import BatchMaker
 from vegtts_core.training.checkpoints import adapter_sha256, step_folder, steps_on_disk
+from vegtts_core.training.following import agreed, follow, sample_together, share
 from vegtts_core.training.parameters import AdaptationParameters
+from vegtts_core.training.processes import Processes, join
 from vegtts_core.training.slots import build_slots, refuse_evaluation_tasks, schedule, write_prompts
 from vegtts_core.training.update import Group, StepReport, Stop, train
 
@@ -43,23 +47,46 @@ KIND = "adaptation"
 def adapt(parameters: AdaptationParameters, folder: Path | None = None, *, console: Console | None = None) -> Run:
     """Make the run (or go on with it, or return it if it is done); its adapters lie in ``checkpoints``.
 
-    ``folder`` defaults to one named after the parameters in the runs folder. Raises UserError for parameters that do
-    not fit together, and if a loss is not finite (everything up to then is kept).
+    ``folder`` defaults to one named after the parameters in the runs folder. Every process of an ``accelerate launch``
+    calls this with the same arguments; what a run gives does not depend on their number, except for last digits, and
+    it may go on under another number. Raises UserError for parameters that do not fit together, and if a loss is not
+    finite (everything up to then is kept).
     """
     identity = parameters.identity | {"version": __version__}
     folder = folder or runs_folder() / f"{KIND}-{fingerprint(KIND, identity)}"
     report = console.print if console else None
-    with RunStore.opened(folder, KIND, identity, report) as store:
-        if not store.complete:
-            _Adaptation(parameters, store, console or Console(quiet=True)).run()
+    processes = join(parameters.device)
+    if processes.count > 1 and parameters.sampler == "vllm":
+        raise UserError(
+            "vLLM spreads its own work over devices: set sampler to transformers, or start without accelerate launch."
+        )
+    with ExitStack() as stack:
+        mine: list[_Adaptation] = []
+
+        def begin() -> bool:
+            store = stack.enter_context(RunStore.opened(folder, KIND, identity, report))
+            if not store.complete:
+                # Loaded here first: what is converted or missing is converted, or missed, once.
+                mine.append(_Adaptation(parameters, store, console or Console(quiet=True), processes))
+            return store.complete
+
+        if not processes.broadcast(begin):
+            if mine:
+                mine[0].run()
+            else:
+                follow(parameters, folder / "checkpoints", processes)
+    processes.wait()
     return load_run(folder)
 
 
 class _Adaptation:
     """One run in progress."""
 
-    def __init__(self, parameters: AdaptationParameters, store: RunStore, console: Console) -> None:
+    def __init__(
+        self, parameters: AdaptationParameters, store: RunStore, console: Console, processes: Processes
+    ) -> None:
         self.parameters = parameters
+        self.processes = processes
         self.store = store
         self.console = console
         slots = build_slots(
@@ -83,15 +110,15 @@ class _Adaptation:
         self.records = store.folder / "parts" / "steps.jsonl"
         self.pending: dict[int, dict[str, Any]] = {}
         self.scores: dict[int, float] = {}
+        console.print(f"Loading the policy {parameters.policy} …")
+        self.model, self.tokenizer, identity = load_trainable(
+            parameters.policy, parameters.adapter, parameters.lora, parameters.device, parameters.seed
+        )
+        self.policy: TransformersPolicy | VllmPolicy = TransformersPolicy(self.model, self.tokenizer, identity)
 
     def run(self) -> None:
         """All steps that are missing, then the final tables."""
-        parameters = self.parameters
-        self.console.print(f"Loading the policy {parameters.policy} …")
-        model, tokenizer, identity = load_trainable(
-            parameters.policy, parameters.adapter, parameters.lora, parameters.device, parameters.seed
-        )
-        trained = TransformersPolicy(model, tokenizer, identity)
+        parameters, model, tokenizer = self.parameters, self.model, self.tokenizer
         write_prompts(self.store.folder, self.slots)
         self.batches = BatchMaker(parameters, model, tokenizer)
         for step in range(max(steps_on_disk(self.checkpoints), default=0)):
@@ -99,7 +126,6 @@ class _Adaptation:
             self._score(step)
         with Progress(console=self.console, transient=True) as self.progress, ExitStack() as self.stack:
             self.evaluator: Any = None
-            self.policy: TransformersPolicy | VllmPolicy = trained
             if parameters.sampler == "vllm":
                 self.console.print("Starting vLLM …")
                 self.policy = self.stack.enter_context(closing(self._engine()))
@@ -118,6 +144,7 @@ class _Adaptation:
                 keep_every=parameters.keep_every,
             )
             if parameters.judge_last and made == parameters.steps:
+                self._sample(made)
                 self._judged(made)
                 self._keep(StepReport(made, True, 0))
         self._finish()
@@ -134,12 +161,16 @@ class _Adaptation:
 
     def _groups(self, step: int) -> list[Group]:
         """The step's rollouts, judged, as the update wants them. Raises Stop where early stopping says so."""
+        self._sample(step)
+        return agreed(self.processes.broadcast(lambda: self._decided(step)))
+
+    def _decided(self, step: int) -> list[Group] | Stop:
         rows = self._judged(step)
         patience = self.parameters.patience
         if patience is not None and early_stopping(pd.Series(self.scores), patience).regressed:
             self.console.print(f"Step {step}: fast_1 has regressed for {patience} step(s), stopping early.")
             self._keep(StepReport(step, True, 0))
-            raise Stop(step)
+            return Stop(step)
         started = time.perf_counter()
         batch = self.batches.batch(step, self.plan(step), rows)
         self.pending[step] |= batch.facts | {"preparing_seconds": time.perf_counter() - started}
@@ -149,11 +180,8 @@ class _Adaptation:
         return batch.groups
 
     def _judged(self, step: int) -> list[dict[str, Any]]:
-        """Sample what is missing, evaluate what is missing; the step's rows in full."""
-        unit = _unit(step)
-        if not self.store.has_unit(unit):
-            self._sample(step)
-        rows, facts = self.store.unit(unit)
+        """Evaluate what is missing; the step's rows in full."""
+        rows, facts = self.store.unit(_unit(step))
         candidates = self.judge.candidates(rows)
         missing = self.judge.unjudged(candidates)
         started = time.perf_counter()
@@ -174,20 +202,22 @@ class _Adaptation:
         return rows
 
     def _sample(self, step: int) -> None:
+        """The step's rollouts, unless they are on disk; every process writes a share."""
+        if not self.processes.broadcast(lambda: not self.store.has_unit(_unit(step))):
+            return
         parameters, slots = self.parameters, self.plan(step)
         prompts = [slot.prompt for slot in slots]
-        bar = self.progress.add_task(f"step {step}: sampling", total=len(prompts) * parameters.k)
+        total = len(share(slots, self.processes)) * parameters.k
+        bar = self.progress.add_task(f"step {step}: sampling", total=total)
 
         def show(tokens: int, running: int) -> None:
-            self.progress.update(bar, completed=len(prompts) * parameters.k - running)
+            self.progress.update(bar, completed=total - running)
 
         started = time.perf_counter()
         if isinstance(self.policy, VllmPolicy):
             # What the trained model's weights are now: those that the run starts with, or the newest checkpoint's.
             self.policy.use_adapter(str(step_folder(self.checkpoints, step)) if step else parameters.adapter)
-        # The step moves the upper half of the seed, so that step 0 draws what Best-of-N draws.
-        seed = parameters.seed + (step << 32)
-        completions = self.policy.sample(prompts, parameters.k, parameters.sampling, seed, show)
+        completions = sample_together(self.policy, parameters, step, slots, self.processes, show)
         seconds = time.perf_counter() - started
         rows = [
             {"scaffold": slot.scaffold}
@@ -239,10 +269,11 @@ class _Adaptation:
         checkpoint = step_folder(self.checkpoints, report.step + 1)
         if (checkpoint / "adapter_config.json").is_file():
             record["adapter_sha256"] = adapter_sha256(checkpoint)
-        record["wall_seconds"] = record["device_seconds"] = sum(
+        record["wall_seconds"] = sum(
             record.get(name, 0.0)
             for name in ("sampling_seconds", "evaluation_seconds", "preparing_seconds", "update_seconds")
         )
+        record["device_seconds"] = record["wall_seconds"] * self.processes.count
         append_line(self.records, record)
         if hasattr(self, "progress"):
             self.progress.update(self.bar, completed=report.step + 1)
@@ -275,6 +306,7 @@ class _Adaptation:
             "policy": facts[0]["policy"],
             "versions": facts[0]["versions"],
             "machine": facts[0]["machine"],
+            "processes": self.processes.count,
             "git": machine.git_commit(find_project_root()),
             "task_names": {slot.task.key: slot.task.name for slot in self.slots},
             "adapters": {

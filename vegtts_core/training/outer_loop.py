@@ -17,6 +17,7 @@ from vegtts_core.runs.store import Run
 from vegtts_core.training.adaptation import adapt
 from vegtts_core.training.checkpoints import export_adapter, step_folder
 from vegtts_core.training.parameters import AdaptationParameters
+from vegtts_core.training.processes import first_process
 from vegtts_core.training.warm_start import WarmStartParameters, warm_start
 
 
@@ -46,7 +47,7 @@ def outer_loop(
     if not parameters.training_only:
         raise UserError("The outer loop trains on training tasks alone: set training_only to true in section rlvr.")
     run = adapt(parameters, folder / "rlvr", console=console)
-    if export is not None:
+    if export is not None and first_process():
         step = max(int(step) for step in run.manifest["adapters"])
         origin = {
             "policy": parameters.policy,

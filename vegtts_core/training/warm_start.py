@@ -25,6 +25,7 @@ from rich.progress import Progress
 
 from vegtts_core import __version__
 from vegtts_core.cluster.parameters import PooledParameters
+from vegtts_core.errors import UserError
 from vegtts_core.evaluator import EvaluatorSettings
 from vegtts_core.evaluator.types import ProtocolName
 from vegtts_core.judging import Judge
@@ -43,6 +44,7 @@ from vegtts_core.tasks import Size
 from vegtts_core.training.checkpoints import adapter_sha256, latest_step, step_folder
 from vegtts_core.training.demonstrations import demonstrations
 from vegtts_core.training.parameters import ScaffoldName
+from vegtts_core.training.processes import join
 from vegtts_core.training.slots import Slot, build_slots, refuse_evaluation_tasks, write_prompts
 from vegtts_core.training.update import Group, StepReport, UpdateParameters, train
 
@@ -91,9 +93,19 @@ class WarmStartParameters(PooledParameters):
 
 
 def warm_start(parameters: WarmStartParameters, folder: Path | None = None, *, console: Console | None = None) -> Run:
-    """Make the warm start (or go on with it, or return it); its adapter lies in ``adapter``. Raises UserError."""
+    """Make the warm start (or go on with it, or return it); its adapter lies in ``adapter``. Raises UserError,
+
+    also under ``accelerate launch``, where only one that is finished can be returned.
+    """
     identity = parameters.identity | {"version": __version__}
     folder = folder or runs_folder() / f"{KIND}-{fingerprint(KIND, identity)}"
+    if join(parameters.device).count > 1:
+        try:
+            return load_run(folder)
+        except UserError:
+            raise UserError(
+                "A warm start runs in one process: make it without accelerate launch, then start this again."
+            ) from None
     with RunStore.opened(folder, KIND, identity, console.print if console else None) as store:
         if not store.complete:
             _WarmStart(parameters, store, console or Console(quiet=True)).run()

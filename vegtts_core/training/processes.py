@@ -1,0 +1,142 @@
+"""The processes that ``accelerate launch`` started, as training sees them: which one this is, and how they agree.
+
+Whatever is decided (a step's groups, whether a run is done, an error) is decided by the main process and broadcast, so
+that all processes make the same steps. Objects travel over gloo on the CPU: a process that waits for the main one to
+sample or evaluate, for hours if need be, keeps neither a GPU nor a core busy while candidates are timed.
+Without ``accelerate launch`` there is one process, and nothing here touches torch.distributed.
+It knows nothing of models, groups or runs.
+
+Run with gloo on a CPU (two and three processes, one machine). NCCL and several machines take the same calls, but were
+not run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+
+from vegtts_core.errors import UserError
+
+#: How long a process may wait for another one: longer than any step's sampling and evaluation.
+PATIENCE = timedelta(days=7)
+
+T = TypeVar("T")
+
+
+class ToldByMain(UserError):
+    """A UserError that the main process raises as well, and shows."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """``count`` processes of which this is number ``index``. ``group``: torch's group for objects, None if alone.
+
+    ``sharded``: they were started to spread frozen weights (``sharding``).
+    """
+
+    count: int = 1
+    index: int = 0
+    group: Any = None
+    sharded: bool = False
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the one that samples last, evaluates, records and saves."""
+        return self.index == 0
+
+    def broadcast(self, make: Callable[[], T]) -> T:
+        """What ``make`` gives on the main process, which alone calls it. All raise if it raises there."""
+        if self.count == 1:
+            return make()
+        if not self.main:
+            box: list[Any] = [None]
+            torch.distributed.broadcast_object_list(box, src=0, group=self.group)
+            value, failure = box[0]
+            if failure is not None:
+                raise ToldByMain(failure)
+            return value
+        try:
+            value = make()
+        except Exception as error:
+            torch.distributed.broadcast_object_list([(None, str(error))], src=0, group=self.group)
+            raise
+        torch.distributed.broadcast_object_list([(value, None)], src=0, group=self.group)
+        return value
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's ``value``, in their order, on every process."""
+        if self.count == 1:
+            return [value]
+        box: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(box, value, group=self.group)
+        return box
+
+    def add(self, tensor: torch.Tensor) -> None:
+        """Replace ``tensor``, on its device, by the sum over all processes."""
+        if self.count > 1:
+            torch.distributed.all_reduce(tensor)
+
+    def wait(self) -> None:
+        """Return once every process is here."""
+        if self.count > 1:
+            torch.distributed.barrier(group=self.group)
+
+    def failure(self, sentence: str) -> UserError:
+        """An error that all processes raise at the same place; the main one shows it."""
+        return UserError(sentence) if self.main else ToldByMain(sentence)
+
+
+def first_process() -> bool:
+    """Whether this is the main process, before any has joined."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def shown_here(error: UserError) -> bool:
+    """Whether this process is the one to show ``error``: the main one, or another with an error of its own."""
+    return first_process() or (_joined is not None and not isinstance(error, ToldByMain))
+
+
+def join(device: str) -> Processes:
+    """Meet the other processes of this launch; alone at once if there are none. ``device``: cpu or cuda.
+
+    Must come before a model is put on its GPU, which is chosen here. Raises UserError for launches that do not fit.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes()
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
+        raise UserError(
+            "DeepSpeed averages equal passes, and groups are unequal: launch with params/accelerate/fsdp.yaml, "
+            "which spreads the same frozen weights."
+        )
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if device == "cuda" and torch.cuda.device_count() < local:
+        raise UserError(
+            f"{local} processes were started on a machine with {torch.cuda.device_count()} GPUs: "
+            "set num_processes to their number, or use device cpu."
+        )
+    global _joined
+    if _joined is None:
+        from accelerate import PartialState
+
+        # Frozen weights alone are spread, and by us: accelerate would spread, and average, what is trained as well.
+        sharded = os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() == "true"
+        state = PartialState(cpu=device == "cpu", timeout=PATIENCE)
+        group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+        _joined = Processes(state.num_processes, state.process_index, group, sharded)
+    return _joined
+
+
+def leave() -> None:
+    """End the group, where there is one. The process must not train again."""
+    global _joined
+    if _joined is not None:
+        torch.distributed.destroy_process_group()
+        _joined = None
+
+
+_joined: Processes | None = None
