@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from vegtts_core.policy.load import load_trainable
 from vegtts_core.policy.transformers_policy import TransformersPolicy
@@ -84,5 +85,5 @@ def follow(parameters: AdaptationParameters, checkpoints: Path, processes: Proce
         sample(made)
 
 
-def _unasked() -> None:
+def _unasked() -> Any:
     raise AssertionError("only the main process decides")

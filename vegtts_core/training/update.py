@@ -130,9 +130,9 @@ class GroupTrainer(GRPOTrainer):
         )
         self.remove_callback(PrinterCallback)  # what a step did is its caller's to show
         # Every process has loaded the same frozen weights: nothing of them is sent, or looked at, by DDP.
-        frozen = [name for name, value in self.model.named_parameters() if not value.requires_grad]
-        frozen += [name for name, _ in self.model.named_buffers()]
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.model, frozen)
+        frozen = [name for name, value in model.named_parameters() if not value.requires_grad]
+        frozen += [name for name, _ in model.named_buffers()]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, frozen)
         self._gradients = GradientSum(model.parameters(), self.processes)
         self._passed: dict[int, dict[str, float]] = {}
 
@@ -224,7 +224,7 @@ class GroupTrainer(GRPOTrainer):
         if given["heard"]:
             loss = super().training_step(model, inputs, num_items_in_batch)
             if given["place"] is None:
-                self.model.zero_grad()
+                model.zero_grad()
             else:
                 self._gradients.take()
                 known = {name: values[-1] for name, values in self._metrics["train"].items() if values}
