@@ -46,4 +46,5 @@ def test_wrong_expressions_do_not(evaluator, id, right, wrong):
     filling = honest_filling(TASKS[id])
     assert right in filling
     found = verdict(evaluator, TASKS[id], filling.replace(right, wrong))
-    assert (found.stage, found.error) == (Stage.CORRECTNESS, ErrorKind.WRONG_VALUES)
+    # Inputs are drawn anew: what is wrong for few of them may pass the first draws and fail beside the clock.
+    assert found.stage in (Stage.CORRECTNESS, Stage.TIMING) and found.error is ErrorKind.WRONG_VALUES

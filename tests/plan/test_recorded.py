@@ -85,8 +85,16 @@ def test_a_run_costs_what_its_plan_says(name, sources, observed):
 
 
 def test_the_check_can_fail(observed):
-    """One recorded run shared its machine with something else: rates taken from it are too slow by a third."""
-    plan = planned("adaptation_cpu_43", ["adaptation_cpu_42"], observed)
+    """With sampling and updates that take twice as long, a plan is wrong by more than the tolerance."""
+    seen = [observed["adaptation_cpu_44"]]
+    rates = rates_of(seen)
+    slow = {
+        name: part.model_copy(update={field: 2 * value for field, value in part.model_dump().items()})
+        for name in ("sampling", "update")
+        if (part := getattr(rates, name)) is not None
+    }
+    assert len(slow) == 2
+    plan = plan_work(recorded_work("adaptation_cpu_43"), Library(seen, [rates.model_copy(update=slow)], {}))
     assert plan.expected_seconds is not None and plan.expected_seconds.recorded is not None
     assert not close(plan.expected_seconds.recorded, record_of("adaptation_cpu_43")[1]["wall_seconds"])
 
@@ -94,7 +102,13 @@ def test_the_check_can_fail(observed):
 def test_best_of_n_samples_as_fast_as_adaptations_say(observed):
     """Another scaffold, temperature, K and number of batches: only how long its completions are is told to the plan."""
     name = "best_of_n_cpu"
-    sources = [each for each in observed if each.startswith(("adaptation_cpu", "isolated_cpu", "rate_", "sdpo_"))]
+    sources = [
+        each
+        for each in observed
+        if each.startswith(("adaptation_cpu", "isolated_cpu", "rate_", "sdpo_"))
+        and same_place(observed[each].place, observed[name].place)
+    ]
+    assert len(sources) >= 8
     plan = planned(name, sources, observed)
     _, record = record_of(name)
     assert plan.rollouts == record["rollouts"] and plan.prompt_tokens == record["prompt_tokens"]

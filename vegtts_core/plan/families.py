@@ -19,6 +19,8 @@ from vegtts_core.training.warm_start import WarmStartParameters
 
 #: Which recorded runs stand for a section; no family of its own.
 RECORDED = "recorded"
+#: Of no use to a plan: the names of recorded runs, and the comparison of policies, which is not planned.
+LEFT_OUT = (RECORDED, "comparison")
 #: Families that follow from an adaptation run.
 TRANSFER, PROBE = "transfer", "probe"
 #: The order in which a plan shows them; sections of other names come behind.
@@ -48,10 +50,10 @@ class Family:
 def families(params: str | Path, section: str | None = None) -> list[Family]:
     """The runs of ``params``, or of one of its sections.
 
-    A probe has no section: it is there where an adaptation is. Raises UserError for a section that is not there, and
-    for parameters that the run itself would refuse.
+    A probe has no section: it is there where an adaptation is; a comparison is left out. Raises UserError for a section
+    that is not there, and for parameters that the run itself would refuse.
     """
-    values = {name: value for name, value in read_yaml(params).items() if name != RECORDED}
+    values = {name: value for name, value in read_yaml(params).items() if name not in LEFT_OUT}
     found = [name for name, value in values.items() if isinstance(value, Mapping)]
     if "adaptation" in found:
         found.append(PROBE)
