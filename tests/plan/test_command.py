@@ -14,7 +14,7 @@ RATES = {
     "policy": "openai/gpt-oss-120b",
     "sampling": {"prompt_token": 1e-4, "step": 0.03, "token": 1e-3},
     "update": {"prompt_token": 2e-3, "token": 2e-3},
-    "evaluation": {"forward": {"candidate": 2.0, "correct": 3.0}},
+    "evaluation": {"forward": {"session": 1.0, "wrong": 0.5, "correct": 3.0}},
 }
 
 
