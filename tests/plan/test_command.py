@@ -14,7 +14,7 @@ RATES = {
     "policy": "openai/gpt-oss-120b",
     "sampling": {"prompt_token": 1e-4, "step": 0.03, "token": 1e-3},
     "update": {"prompt_token": 2e-3, "token": 2e-3},
-    "evaluation": {"forward": {"candidate": 2.0, "correct": 3.0}},
+    "evaluation": {"forward": {"session": 1.0, "wrong": 0.5, "correct": 3.0}},
 }
 
 
@@ -165,6 +165,12 @@ def test_a_measurement_is_made_kept_and_used(capsys, cache, tmp_path, tiny_polic
     assert facts["place"]["cpu"] and facts["place"]["cores"] and facts["settings"]["protocols"]
     _, again, _ = planned(capsys, *arguments)
     assert again["runs"][0]["expected_seconds"] == plan["expected_seconds"]
+    stale = json.loads(kept.read_text())
+    stale["rates"]["named_otherwise"] = 1
+    for text in (json.dumps(stale), "{", "{}"):  # of another version, or half of one: as if there were none
+        kept.write_text(text)
+        status, found, _ = planned(capsys, *arguments)
+        assert status == 0 and found["runs"][0]["wall_seconds"] is None
 
 
 @pytest.mark.slow

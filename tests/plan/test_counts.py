@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -21,7 +22,7 @@ from vegtts_core.policy.gguf import converted_folder
 from vegtts_core.policy.render import prompt_token_ids
 from vegtts_core.policy.transformers_policy import TransformersPolicy
 from vegtts_core.search.best_of_n import BestOfNParameters
-from vegtts_core.tasks import get_task, load_tasks
+from vegtts_core.tasks import load_tasks
 from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.slots import build_slots, schedule
 from vegtts_core.training.warm_start import WarmStartParameters
@@ -156,9 +157,9 @@ def test_batches_are_those_of_the_policy(path, tasks, k, new):
     policy._bytes_per_token = 2 * 30 * 3 * 64 * 4
     lengths = [group.ask.tokens for group in work.calls[0]]
     expected = list(policy._batches(lengths, k, new))
-    if path is AttentionPath.SHARED_PREFIX:
-        assert call_batches(work, work.calls[0]) == expected
-    assert sorted(index for batch, _ in expected for index in batch) == list(range(len(tasks)))
+    assert work.facts is not None and work.facts.shares_prompts
+    facts = replace(work.facts, shares_prompts=path is AttentionPath.SHARED_PREFIX)
+    assert call_batches(replace(work, facts=facts), work.calls[0]) == expected
 
 
 def test_every_family_of_the_shipped_parameters_is_counted():
@@ -204,4 +205,3 @@ def test_a_prompt_without_its_tokenizer_is_an_estimate():
     estimate = prompt_counter("openai/gpt-oss-120b")
     assert not estimate.exact and "estimate" in estimate.note
     assert COUNT.exact and not COUNT.note
-    assert get_task(4).key  # tasks are at hand without any policy

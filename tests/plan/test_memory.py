@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
 from vegtts_core.errors import UserError
-from vegtts_core.plan.counts import Ask, Group, work_of
+from vegtts_core.plan.counts import work_of
 from vegtts_core.plan.families import Family
 from vegtts_core.plan.memory import activation_bytes, logit_bytes, memory_of
 from vegtts_core.plan.model_facts import ModelFacts, model_facts
@@ -246,8 +246,3 @@ def test_sharding_splits_what_is_kept(tiny_policy):
     assert part.weights == -(-whole.weights // 4) and part.moments == -(-whole.moments // 4)
     assert part.activations == whole.activations
     assert memory_of(work, facts, devices=4) == whole
-
-
-def test_a_group_is_a_prompt_and_its_completions():
-    group = Group(Ask("level1/4", "forward", 10), 3)
-    assert group.k == 3 and not group.kept

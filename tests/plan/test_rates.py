@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vegtts_core.errors import UserError
 from vegtts_core.plan.library import Library
-from vegtts_core.plan.rates import FORWARD_SHARE, Observations, Rates, fit
+from vegtts_core.plan.rates import FORWARD_SHARE, CandidateRates, Judged, Observations, Rates, fit
 
 
 @settings(max_examples=40, deadline=None)
@@ -76,5 +76,20 @@ def test_what_is_no_run_is_refused():
 
 
 def test_rates_are_written_and_read_alike():
-    rates = Observations(sampling=[(1.0, 2.0, 3.0, 4.0)], candidates={("forward", "level1/4"): [(1.0, True)]}).rates()
+    rates = Observations(sampling=[(1.0, 2.0, 3.0, 4.0)], candidates={"forward": [Judged(1.0, True, True)]}).rates()
     assert Rates.checked(rates.model_dump(mode="json")) == rates
+
+
+def test_what_a_session_takes_is_told_from_its_candidates():
+    """Planted: 5 s to begin with a task, 0.2 s for a wrong candidate, 3 s for a correct one."""
+    kinds = [(True, False), (False, False), (True, True), (False, True), (False, True)]  # (first, correct)
+    seen = [Judged(5 * first + (3 if correct else 0.2), correct, first) for first, correct in kinds]
+    rates = Observations(candidates={"forward": seen}).rates().evaluation["forward"]
+    assert (rates.session, rates.wrong, rates.correct) == pytest.approx((5, 0.2, 3))
+    assert rates.seconds(2, 10, 4) == pytest.approx(24)
+
+
+def test_a_candidate_of_a_kind_that_was_never_seen_has_no_time():
+    rates = Observations(candidates={"forward": [Judged(0.2, False, False)]}).rates().evaluation["forward"]
+    assert rates == CandidateRates(session=0, wrong=0.2, correct=None)
+    assert rates.seconds(1, 3, 0) == pytest.approx(0.6) and rates.seconds(1, 3, 1) is None

@@ -7,7 +7,7 @@ with ``--rates`` are recorded runs, or a JSON or YAML file of seconds by kind:
     sampling: {prompt_token: 0.0029, step: 0.07, token: 0.007}
     update: {prompt_token: 0.007, token: 0.012}
     score_token: 0.0033
-    evaluation: {forward: {candidate: 0.7, correct: 3.4}}
+    evaluation: {forward: {session: 2.0, wrong: 0.1, correct: 3.4}}
 """
 
 from __future__ import annotations

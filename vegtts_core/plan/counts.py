@@ -8,7 +8,6 @@ It knows parameters, prompts and their lengths; it knows no models, rates or sec
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -284,10 +283,3 @@ def _ask(slot: Slot, count: PromptCounter, sdpo: AdaptationParameters | None = N
 
 #: What a teacher is shown of a correct attempt: as long as any other outcome without an error's message.
 _SUCCESS = Feedback(True, True, 1.23, 1.234e-3)
-
-
-def evaluated_groups(work: Work) -> Iterable[Group]:
-    """Everything that is judged: what is written, then what is given."""
-    for call in work.calls:
-        yield from call
-    yield from work.given

@@ -11,10 +11,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from vegtts_core.plan.counts import Ask, Group, Work, evaluated_groups
+from vegtts_core.plan.counts import Ask, Group, Work
 from vegtts_core.plan.rates import CandidateRates, Rates
 from vegtts_core.plan.waves import call_batches, waves
-from vegtts_core.plan.writing import Writing
+from vegtts_core.plan.writing import Slot, Writing
 from vegtts_core.training.parameters import AdaptationParameters
 
 
@@ -112,7 +112,7 @@ def seconds(work: Work, amount: Amounts, writing: Writing | None, rates: Rates |
     if rates.scoring is not None:
         preparing = groups * rates.scoring * passes
     workers = getattr(getattr(work.family.parameters, "evaluator", None), "workers", 1)
-    evaluation, retiming, references = _evaluation(work, amount, writing, rates, devices * workers)
+    evaluation, retiming, references = _evaluation(work, writing, rates, devices * workers)
     return Seconds(sampling, evaluation, preparing, update, retiming, references)
 
 
@@ -126,44 +126,81 @@ def _spread(parts: Sequence[Sequence[Group]], devices: int) -> float:
     return max((share(len(part), devices) for part in parts), default=1.0)
 
 
+@dataclass(frozen=True)
+class _Judging:
+    """Sessions, wrong and correct candidates of one scaffold; then those of a second evaluation of the correct ones."""
+
+    sessions: float = 0.0
+    wrong: float = 0.0
+    correct: float = 0.0
+    again: float = 0.0
+
+    def __add__(self, other: _Judging) -> _Judging:
+        return _Judging(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
+
+
 def _evaluation(
-    work: Work, amount: Amounts, writing: Writing | None, rates: Rates, side_by_side: int
+    work: Work, writing: Writing | None, rates: Rates, side_by_side: int
 ) -> tuple[float | None, float | None, float | None]:
     """(first verdicts, second ones, references), each candidate on one device."""
-    scaffolds = {group.ask.scaffold for group in evaluated_groups(work)}
-    if not scaffolds:
+    judging: dict[str, _Judging] = {}
+    for (scaffold, _), found in _judged(work, writing).items():
+        judging[scaffold] = judging.get(scaffold, _Judging()) + found
+    if not judging:
         return 0.0, 0.0, 0.0
-    if not scaffolds <= set(rates.evaluation):
-        return None, None, None if work.references else 0.0
-    first = again = 0.0
-    for (scaffold, task), (distinct, right) in _by_slot(work, writing).items():
-        own: CandidateRates = rates.evaluation[scaffold]
-        first += distinct * own.of(task)
-        again += right * own.correct if work.retimed else 0.0
-    spread = share(math.ceil(amount.distinct_candidates), side_by_side)
-    forward = rates.evaluation.get("forward") or next(iter(rates.evaluation.values()))
-    return first * spread, again * spread, work.references * forward.correct
+    distinct = sum(found.wrong + found.correct for found in judging.values())
+    spread = share(math.ceil(distinct), side_by_side)
+    first, again = [], []
+    for scaffold, found in judging.items():
+        own = rates.evaluation.get(scaffold, CandidateRates())
+        first.append(own.seconds(found.sessions, found.wrong, found.correct))
+        again.append(own.seconds(found.again, 0.0, found.correct) if work.retimed else 0.0)
+    # A reference is a candidate of scaffold forward; where that has no rates, the run's own stand for it.
+    own = rates.evaluation.get("forward") or rates.evaluation.get(next(iter(judging)), CandidateRates())
+    references = own.seconds(work.references, 0.0, work.references)
+    return _times(_sum(first), spread), _times(_sum(again), spread), references
 
 
-def _by_slot(work: Work, writing: Writing | None) -> dict[tuple[str, str], tuple[float, float]]:
-    """Per (scaffold, task): distinct candidates of the whole run, and how many of them are correct."""
-    rollouts: dict[tuple[str, str], int] = {}
-    given: dict[tuple[str, str], int] = {}
-    for group in evaluated_groups(work):
-        slot = group.ask.scaffold, group.ask.task
-        rollouts[slot] = rollouts.get(slot, 0) + group.k
-        given[slot] = given.get(slot, 0) + len(group.given)
+def _judged(work: Work, writing: Writing | None) -> dict[Slot, _Judging]:
+    """Per (scaffold, task). Runs with steps judge what is new after each, others everything at the end.
+
+    Where so many new candidates are expected, one minus their exponential is the chance that there is any.
+    """
+    stepwise = work.family.kind in ("adaptation", "warm_start")
+    parts = (
+        [tuple(call) for call in work.calls] if stepwise else [tuple(group for call in work.calls for group in call)]
+    )
+    written: dict[Slot, int] = {}
+    before: dict[Slot, float] = {}
+    sessions: dict[Slot, float] = {}
+    given: dict[Slot, int] = {(group.ask.scaffold, group.ask.task): len(group.given) for group in work.given}
+    for number, part in enumerate(parts):
+        for group in part:
+            slot = group.ask.scaffold, group.ask.task
+            written[slot] = written.get(slot, 0) + group.k
+        asked: set[Slot] = {(group.ask.scaffold, group.ask.task) for group in part}
+        asked |= set() if number else set(given)
+        for slot in asked:
+            count = written.get(slot, 0)
+            now = float(count) if writing is None or not count else writing.distinct_candidates(*slot, count)
+            new = max(0.0, now - before.get(slot, 0.0)) + (0 if number else given.get(slot, 0))
+            sessions[slot] = sessions.get(slot, 0.0) + 1 - math.exp(-new)
+            before[slot] = now
     found = {}
-    for slot, count in rollouts.items():
-        distinct = float(count) if writing is None else writing.distinct_candidates(*slot, count)
-        correct = distinct if writing is None else distinct * writing.correct(*slot)
-        found[slot] = (distinct + given[slot], correct + given[slot])
+    for slot, distinct in before.items():
+        correct = distinct if writing is None or not distinct else distinct * writing.correct(*slot)
+        right = correct + given.get(slot, 0)
+        found[slot] = _Judging(sessions[slot], distinct - correct, right, 1 - math.exp(-right))
     return found
 
 
+def _times(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
 def _candidates(work: Work, writing: Writing | None) -> tuple[float, float]:
-    found = _by_slot(work, writing).values()
-    return sum(distinct for distinct, _ in found), sum(correct for _, correct in found)
+    found = _judged(work, writing).values()
+    return sum(each.wrong + each.correct for each in found), sum(each.correct for each in found)
 
 
 def _mean(writing: Writing | None, ask: Ask, new: int) -> float:
@@ -216,5 +253,5 @@ def _teacher(work: Work, writing: Writing | None, rates: Rates | None) -> tuple[
     return tokens, passes
 
 
-def _sum(values: list[float | None]) -> float | None:
+def _sum(values: Sequence[float | None]) -> float | None:
     return None if any(value is None for value in values) else sum(value for value in values if value is not None)

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from vegtts_core import __version__
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator import EvaluatorSettings
 from vegtts_core.plan.counts import Work
@@ -121,6 +122,7 @@ def measurement_path(work: Work, place: dict[str, Any]) -> Path:
     scaffolds = sorted({group.ask.scaffold for call in [*work.calls, *work.scored] for group in call})
     names = ("cpu", "cores", "device", "gpu")
     key = {
+        "version": __version__,
         "policy": work.policy,
         "adapter": work.adapter,
         "dtype": work.dtype,
@@ -136,14 +138,17 @@ def measurement_path(work: Work, place: dict[str, Any]) -> Path:
 
 
 def read_measurement(work: Work, place: dict[str, Any]) -> tuple[Rates, Writing | None] | None:
-    """A measurement made before, if there is one."""
+    """A measurement made before, if there is one that this version can read."""
     path = measurement_path(work, place)
     if not path.is_file():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    given = {"protocol": "measured", "temperature": work.temperature, "max_new_tokens": found["max_new_tokens"]}
-    writing = writing_of(found["samples"], "a measurement on this machine", work.policy, work.adapter, given)
-    return Rates.checked(found["rates"]), writing
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        given = {"protocol": "measured", "temperature": work.temperature, "max_new_tokens": found["max_new_tokens"]}
+        writing = writing_of(found["samples"], "a measurement on this machine", work.policy, work.adapter, given)
+        return Rates.checked(found["rates"]), writing
+    except (UserError, ValueError, KeyError, TypeError):
+        return None  # a cache, so what another version wrote is measured again
 
 
 def write_measurement(

@@ -26,7 +26,7 @@ from vegtts_core.plan.library import Library, evaluator_settings, measurement_pa
 from vegtts_core.plan.model_facts import local_folder
 from vegtts_core.plan.observed import settings_of
 from vegtts_core.plan.prompts import prompt_counter
-from vegtts_core.plan.rates import Observations, Rates
+from vegtts_core.plan.rates import Judged, Observations, Rates
 from vegtts_core.policy.load import load_policy, load_trainable
 from vegtts_core.policy.render import prompt_token_ids
 from vegtts_core.policy.transformers_policy import TransformersPolicy
@@ -39,7 +39,7 @@ from vegtts_core.training.update import Group, StepReport, train
 from vegtts_core.training.warm_start import WarmStartParameters
 
 #: Prompts, rollouts of each, and candidates that a measurement looks at, at most.
-PROMPTS, ROLLOUTS, CANDIDATES = 5, 16, 12
+PROMPTS, ROLLOUTS, CANDIDATES = 5, 16, 40
 #: Shapes of the calls that tell rates of sampling apart: (prompts, completions of each, tokens at most).
 SHAPES = ((1, 1, 1), (1, 1, 24), (1, 32, 12), (3, 8, 12))
 SEED = 20
@@ -84,11 +84,14 @@ class _Measurement:
         else:
             model = tokenizer = None
             policy = load_policy(given.policy, self._start(), work.dtype, given.device)
+        self._sample(policy, slots[:1], 1, 1, Observations())  # what comes once is not the run's pace
         for prompts, k, new in SHAPES:
             self._sample(policy, slots[:prompts], k, new, found)
+        # As the run itself asks, and twice: this shape counts most, and tells how the policy writes.
         k = min(ROLLOUTS, max(2, given.k))
-        groups = self._sample(policy, slots, k, work.max_new_tokens, found)
-        rows = self._evaluate(slots, groups, found)
+        written = {seed: self._sample(policy, slots, k, work.max_new_tokens, found, seed) for seed in (SEED, SEED + 1)}
+        groups = written[SEED]
+        rows = self._evaluate(slots, written, found)
         if learns:
             self._update(model, tokenizer, slots, groups, found)
         if learns or work.scored:
@@ -105,11 +108,11 @@ class _Measurement:
         return adapter if adapter == "embedded" or (adapter and Path(adapter).is_dir()) else None
 
     def _sample(
-        self, policy: Any, slots: Sequence[Slot], k: int, new: int, found: Observations
+        self, policy: Any, slots: Sequence[Slot], k: int, new: int, found: Observations, seed: int = SEED
     ) -> list[list[Completion]]:
         prompts = [slot.prompt for slot in slots]
         started = time.perf_counter()
-        groups = policy.sample(prompts, k, SamplingParameters(self.work.temperature, new), SEED)
+        groups = policy.sample(prompts, k, SamplingParameters(self.work.temperature, new), seed)
         seconds = time.perf_counter() - started
         lengths = [len(each.token_ids) for group in groups for each in group]
         # k and prompts are few enough for one batch.
@@ -119,43 +122,51 @@ class _Measurement:
         return groups
 
     def _evaluate(
-        self, slots: Sequence[Slot], groups: Sequence[Sequence[Completion]], found: Observations
+        self, slots: Sequence[Slot], written: dict[int, list[list[Completion]]], found: Observations
     ) -> list[dict[str, Any]]:
-        """Rows of what was sampled; evaluates some of its candidates, task by task."""
+        """Rows of what was sampled; evaluates their distinct candidates, or so many drawn from them."""
         rows: list[dict[str, Any]] = []
-        candidates: dict[tuple[str, str], tuple[str, Candidate]] = {}
-        for slot, group in zip(slots, groups, strict=True):
-            scaffold = scaffold_for(slot.scaffold, self.given.judged_on)
-            for sample, completion in enumerate(group):
-                parsed = scaffold.parse(slot.task, completion.text)
-                mark = parsed.fingerprint if isinstance(parsed, Candidate) else None
-                if isinstance(parsed, Candidate):
-                    candidates.setdefault((slot.task.key, parsed.fingerprint), (slot.scaffold, parsed))
-                row = {"task": slot.task.key, "scaffold": slot.scaffold, "seed": SEED, "step": 0, "sample": sample}
-                row |= {"tokens": len(completion.token_ids), "token_ids": list(completion.token_ids)}
-                rows.append(row | {"logprobs": list(completion.logprobs), "fingerprint": mark})
-        chosen = _turn_about([(task, *each) for (task, _), each in candidates.items()])[:CANDIDATES]
-        chosen.sort(key=lambda each: each[0])
+        candidates: dict[tuple[str, str], Candidate] = {}
+        for seed, groups in written.items():
+            for slot, group in zip(slots, groups, strict=True):
+                scaffold = scaffold_for(slot.scaffold, self.given.judged_on)
+                for completion in group:
+                    parsed = scaffold.parse(slot.task, completion.text)
+                    mark = parsed.fingerprint if isinstance(parsed, Candidate) else None
+                    if isinstance(parsed, Candidate):
+                        candidates.setdefault((slot.task.key, parsed.fingerprint), parsed)
+                    row = {"task": slot.task.key, "scaffold": slot.scaffold, "seed": seed, "step": 0}
+                    row |= {"tokens": len(completion.token_ids), "token_ids": list(completion.token_ids)}
+                    rows.append(row | {"logprobs": list(completion.logprobs), "fingerprint": mark})
         correct: dict[tuple[str, str], bool] = {}
-        if chosen and not self.work.scored:
-            tasks = {slot.task.key: slot.task for slot in slots}
-            settings = evaluator_settings(self.work).model_copy(update={"workers": 1})
+        if candidates and not self.work.scored:
+            correct = self._judge(slots, list(candidates.values()), found)
+        return [row | {"measured_correct": correct.get((row["task"], str(row["fingerprint"])))} for row in rows]
+
+    def _judge(
+        self, slots: Sequence[Slot], candidates: Sequence[Candidate], found: Observations
+    ) -> dict[tuple[str, str], bool]:
+        """Which of them are correct. Drawn, not the first: what is written often is more often correct, and slower."""
+        some = np.random.default_rng(SEED).permutation(len(candidates))[:CANDIDATES]
+        chosen = sorted((candidates[place] for place in some), key=lambda candidate: candidate.task_key)
+        correct: dict[tuple[str, str], bool] = {}
+        tasks = {slot.task.key: slot.task for slot in slots}
+        settings = evaluator_settings(self.work).model_copy(update={"workers": 1})
+        with evaluator_for(chosen[0].scaffold, self.given.judged_on, tasks.values(), settings) as evaluator:
             started = time.perf_counter()
 
             def keep(index: int, verdict: Any) -> None:
                 nonlocal started
                 now = time.perf_counter()
-                task, scaffold, candidate = chosen[index]
-                right = verdict.error is None
-                found.candidates.setdefault((scaffold, task), []).append((now - started, right))
-                correct[task, candidate.fingerprint] = right
+                candidate, right = chosen[index], verdict.error is None
+                first = not index or chosen[index - 1].task_key != candidate.task_key
+                found.candidates.setdefault(candidate.scaffold, []).append(Judged(now - started, right, first))
+                correct[candidate.task_key, candidate.fingerprint] = right
                 started = now
 
-            with evaluator_for(chosen[0][1], self.given.judged_on, tasks.values(), settings) as evaluator:
-                started = time.perf_counter()
-                evaluator.evaluate([candidate for _, _, candidate in chosen], on_verdict=keep)
-            self.console.print(f"  {len(chosen)} of {len(candidates)} candidates evaluated", highlight=False)
-        return [row | {"measured_correct": correct.get((row["task"], str(row["fingerprint"])))} for row in rows]
+            evaluator.evaluate(chosen, on_verdict=keep)
+        self.console.print(f"  {len(chosen)} of {len(candidates)} candidates evaluated", highlight=False)
+        return correct
 
     def _update(
         self,
@@ -228,12 +239,3 @@ def _spread(slots: Sequence[Slot]) -> list[Slot]:
         for found in by_scaffold.values()
         for place in sorted({int(index) for index in np.linspace(0, len(found) - 1, min(each, len(found)))})
     ]
-
-
-def _turn_about(candidates: Sequence[tuple[str, str, Candidate]]) -> list[tuple[str, str, Candidate]]:
-    """The first candidate of every task, then the second of every task, and so on."""
-    by_task: dict[str, list[tuple[str, str, Candidate]]] = {}
-    for each in candidates:
-        by_task.setdefault(each[0], []).append(each)
-    longest = max(map(len, by_task.values()), default=0)
-    return [found[place] for place in range(longest) for found in by_task.values() if place < len(found)]

@@ -18,7 +18,7 @@ from vegtts_core.errors import UserError
 from vegtts_core.plan.counts import Group, Work, work_of
 from vegtts_core.plan.families import recorded_family
 from vegtts_core.plan.prompts import prompt_counter
-from vegtts_core.plan.rates import Observations, Rates
+from vegtts_core.plan.rates import Judged, Observations, Rates
 from vegtts_core.plan.waves import call_batches
 from vegtts_core.plan.writing import Writing, writing_of
 from vegtts_core.runs.store import COMPLETE, Run, load_run
@@ -167,16 +167,24 @@ def _observe_candidates(run: Run, rows: Sequence[Row], found: Observations, spen
     A run that was resumed while it evaluated, so that its record lacks much of it, keeps the verdicts' seconds.
     """
     given = run.manifest["parameters"]
-    first: dict[tuple[str, str, str], Row] = {}
-    for row in rows:
-        if row["fingerprint"]:
-            first.setdefault((row["scaffold"], row["task"], row["fingerprint"]), row)
-    total = float(sum(row["evaluation_seconds"] for row in first.values()))
+    distinct: dict[tuple[str, str], Row] = {}
+    begun: set[tuple[int, str]] = set()
+    firsts: set[tuple[str, str]] = set()
+    # A step's new candidates are evaluated task by task, in the order in which they were written.
+    for row in sorted(rows, key=lambda row: (row["step"], row["task"], row["seed"], row["sample"])):
+        key = row["task"], row["fingerprint"]
+        if row["fingerprint"] and key not in distinct:
+            distinct[key] = row
+            if (row["step"], row["task"]) not in begun:
+                begun.add((row["step"], row["task"]))
+                firsts.add(key)
+    total = float(sum(row["evaluation_seconds"] for row in distinct.values()))
     workers = int(given["evaluator"].get("workers", 1))
     scale = spent * workers / total if total and 0.5 < spent * workers / total < 2 else 1.0
-    for (scaffold, task, _), row in first.items():
+    for key, row in distinct.items():
         correct = bool(row[f"{given['protocol']}_correct"])
-        found.candidates.setdefault((scaffold, task), []).append((row["evaluation_seconds"] * scale, correct))
+        judged = Judged(row["evaluation_seconds"] * scale, correct, key in firsts)
+        found.candidates.setdefault(row["scaffold"], []).append(judged)
 
 
 def _sampled(

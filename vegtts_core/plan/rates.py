@@ -7,7 +7,7 @@ tell kinds apart (a run whose calls are all alike). It knows numbers and names; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,16 +47,21 @@ class UpdateRates(Parameters):
 
 
 class CandidateRates(Parameters):
-    """Seconds per distinct candidate in one scaffold: any (``candidate``), and one that is correct (``correct``)."""
+    """Seconds of evaluation in one scaffold.
 
-    candidate: float = Field(ge=0)
-    correct: float = Field(ge=0)
-    by_task: dict[str, float] = Field(default_factory=dict)
-    """Task key: seconds per distinct candidate."""
+    ``session``: beginning with a task (its inputs, answers and reference), whatever its candidates; ``wrong`` and
+    ``correct``: per distinct candidate. None where no candidate of the kind was seen.
+    """
 
-    def of(self, task: str) -> float:
-        """Seconds per distinct candidate of a task."""
-        return self.by_task.get(task, self.candidate)
+    session: float = Field(default=0.0, ge=0)
+    wrong: float | None = Field(default=None, ge=0)
+    correct: float | None = Field(default=None, ge=0)
+
+    def seconds(self, sessions: float, wrong: float, correct: float) -> float | None:
+        """Of so many; None where a rate that it takes is not known."""
+        if (wrong > 0 and self.wrong is None) or (correct > 0 and self.correct is None):
+            return None
+        return self.session * sessions + (self.wrong or 0.0) * wrong + (self.correct or 0.0) * correct
 
 
 class Rates(Parameters):
@@ -92,6 +97,15 @@ class Rates(Parameters):
         return FORWARD_SHARE * self.update.prompt_token
 
 
+@dataclass(frozen=True)
+class Judged:
+    """One candidate's evaluation; ``first``: it began the session with its task."""
+
+    seconds: float
+    correct: bool
+    first: bool
+
+
 @dataclass
 class Observations:
     """What was done, and the seconds it took, kind by kind; rows of (features..., seconds)."""
@@ -99,8 +113,8 @@ class Observations:
     sampling: list[tuple[float, float, float, float]] = field(default_factory=list)
     update: list[tuple[float, float, float]] = field(default_factory=list)
     scoring: list[tuple[float, float]] = field(default_factory=list)
-    candidates: dict[tuple[str, str], list[tuple[float, bool]]] = field(default_factory=dict)
-    """(scaffold, task): (seconds, correct) of each distinct candidate."""
+    candidates: dict[str, list[Judged]] = field(default_factory=dict)
+    """By scaffold: each distinct candidate."""
     groups: list[tuple[int, int]] = field(default_factory=list)
     """(groups, groups with a gradient) of each update."""
     taught: list[tuple[float, float, float]] = field(default_factory=list)
@@ -110,8 +124,8 @@ class Observations:
         """Take another run's in."""
         for name in ("sampling", "update", "scoring", "groups", "taught"):
             getattr(self, name).extend(getattr(other, name))
-        for slot, found in other.candidates.items():
-            self.candidates.setdefault(slot, []).extend(found)
+        for scaffold, found in other.candidates.items():
+            self.candidates.setdefault(scaffold, []).extend(found)
 
     def rates(self, **facts: Any) -> Rates:
         """The rates that fit them; ``facts``: policy, sources, place, settings."""
@@ -126,7 +140,7 @@ class Observations:
             else None,
             update=UpdateRates(**dict(zip(("prompt_token", "token"), update, strict=True))) if update else None,
             score_token=scoring[0] if scoring else None,
-            evaluation=_candidate_rates(self.candidates),
+            evaluation={name: _candidate_rates(found) for name, found in sorted(self.candidates.items()) if found},
             heard=sum(heard for _, heard in self.groups) / total if total else 1.0,
             rows=(min(rows), max(rows)) if (rows := [row[2] / row[1] for row in self.sampling if row[1]]) else None,
             shown_tokens=sum(row[2] - row[1] for row in self.taught) / rollouts if rollouts else None,
@@ -152,17 +166,19 @@ def fit(features: Sequence[Sequence[float]], seconds: Sequence[float]) -> list[f
     return [float(each) for each in found]
 
 
-def _candidate_rates(found: Mapping[tuple[str, str], Sequence[tuple[float, bool]]]) -> dict[str, CandidateRates]:
-    rates = {}
-    for scaffold in sorted({name for name, _ in found}):
-        own = {task: rows for (name, task), rows in found.items() if name == scaffold and rows}
-        every = [row for rows in own.values() for row in rows]
-        if not every:
-            continue
-        right = [seconds for seconds, correct in every if correct] or [seconds for seconds, _ in every]
-        rates[scaffold] = CandidateRates(
-            candidate=float(np.mean([seconds for seconds, _ in every])),
-            correct=float(np.mean(right)),
-            by_task={task: float(np.mean([seconds for seconds, _ in rows])) for task, rows in sorted(own.items())},
-        )
-    return rates
+def _candidate_rates(found: Sequence[Judged]) -> CandidateRates:
+    """Means by kind of candidates that began no session; what the first of a session took beyond it is the session's.
+
+    A kind that was only ever first has its sessions in its mean.
+    """
+    means: dict[bool, float] = {}
+    beyond: list[float] = []
+    for correct in (False, True):
+        own = [each for each in found if each.correct is correct]
+        later = [each.seconds for each in own if not each.first]
+        if own:
+            means[correct] = float(np.mean(later or [each.seconds for each in own]))
+        if later:
+            beyond += [each.seconds - means[correct] for each in own if each.first]
+    session = max(0.0, float(np.mean(beyond))) if beyond else 0.0
+    return CandidateRates(session=session, wrong=means.get(False), correct=means.get(True))
