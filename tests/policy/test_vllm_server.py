@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import subprocess
@@ -17,12 +16,7 @@ import pytest
 
 from vegtts_core.policy import TransformersPolicy
 
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.skipif(
-        importlib.util.find_spec("vegtts_core.policy.served") is None, reason="there is no served policy yet"
-    ),
-]
+pytestmark = pytest.mark.vllm
 #: Seconds until a server that does not answer counts as one that will not; starting takes 20 to 40 on two idle cores.
 PATIENCE = 600
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from vegtts_core.errors import UserError
 from vegtts_core.kernels.types import Language
@@ -237,25 +238,19 @@ def _transfer(family: Family, given: TransferParameters, after: AdaptationParame
     calls = [tuple(Group(ask, k) for ask in asks)] * checkpoints
     calls += [tuple(Group(ask, control) for ask in asks)] if control else []
     notes = ("The best checkpoint may be the first or the last: then one fewer is judged.",) if after.steps > 1 else ()
-    return Work(
-        family,
-        after.policy,
-        after.adapter or "its checkpoints",
-        "float32",
-        after.device,
-        after.judged_on,
-        after.temperature,
-        after.max_new_tokens,
-        True,
-        tuple(calls),
-        notes=notes,
-    )
+    return _after(family, after, tuple(calls), notes=notes)
 
 
 def _probe(family: Family, after: AdaptationParameters, count: PromptCounter) -> Work:
     slots = build_slots(after.tasks, after.scaffolds, after.size, after.examples, after.judged_on)
     first = schedule(slots, after.tasks_per_step, after.seed)(0)
     groups = tuple(Group(_ask(slot, count), after.k) for slot in first)
+    note = "Its samples are the run's own rollouts of step 0, so nothing is sampled."
+    return _after(family, after, (), scored=(groups,) * (after.steps + 1), notes=(note,))
+
+
+def _after(family: Family, after: AdaptationParameters, calls: tuple[tuple[Group, ...], ...], **more: Any) -> Work:
+    """Work that the checkpoints of an adaptation run do, one after the other."""
     return Work(
         family,
         after.policy,
@@ -266,9 +261,8 @@ def _probe(family: Family, after: AdaptationParameters, count: PromptCounter) ->
         after.temperature,
         after.max_new_tokens,
         True,
-        (),
-        scored=(groups,) * (after.steps + 1),
-        notes=("Its samples are the run's own rollouts of step 0, so nothing is sampled.",),
+        calls,
+        **more,
     )
 
 
