@@ -1,8 +1,8 @@
 """Worked answers to training tasks: what a warm start may begin with where the policy cannot yet answer at all.
 
-In scaffold ``forward`` the reference's own body and our worked example; in ``template`` the honest filling and other
-ways to write it, with tuning constants drawn anew. They are answers that few-shot prompts may show, judged like any
-rollout before they count.
+In scaffold ``forward`` the reference's own body, our worked example and other ways to write both; in ``template`` the
+honest filling and other ways to write it, with tuning constants drawn anew. They are judged like any rollout before
+they count.
 It knows tasks and scaffolds; it knows no models.
 """
 
@@ -18,9 +18,11 @@ from vegtts_core.kernels.templates.lines import parse_filling
 from vegtts_core.kernels.templates.tuning import tuning_grid
 from vegtts_core.kernels.types import Language
 from vegtts_core.scaffolds.examples import EXAMPLE_BODIES
+from vegtts_core.scaffolds.forward import ForwardScaffold
 from vegtts_core.scaffolds.types import Refusal
 from vegtts_core.tasks import Task
 from vegtts_core.training.paraphrases import paraphrases
+from vegtts_core.training.rewrites import rewrites
 
 _FENCE = "```"
 _ATTEMPTS = 200
@@ -29,11 +31,26 @@ _ATTEMPTS = 200
 def demonstrations(task: Task, scaffold: str, language: Language, count: int, seed: int) -> list[str]:
     """Up to ``count`` different completions for ``task``, the stop string included; none where we have no answer."""
     if scaffold == "forward":
-        bodies = [task.forward_body, *([EXAMPLE_BODIES[task.id]] if task.id in EXAMPLE_BODIES else [])]
-        return [f"\n{textwrap.indent(body.strip(), ' ' * 8)}\n{_FENCE}" for body in dict.fromkeys(bodies)][:count]
+        return [f"\n{textwrap.indent(body, ' ' * 8)}\n{_FENCE}" for body in _bodies(task, count, seed)]
     if scaffold == "template":
         return [f"\n{lines}\n{_FENCE}" for lines in _fillings(task, language, count, seed)]
     return []
+
+
+def _bodies(task: Task, count: int, seed: int) -> list[str]:
+    """The reference's body, our worked example, then rewrites of them that the scaffold accepts, in random order."""
+    scaffold = ForwardScaffold()
+    first = [task.forward_body.strip(), *([EXAMPLE_BODIES[task.id]] if task.id in EXAMPLE_BODIES else [])]
+    others = list(dict.fromkeys(new for body in first for new in rewrites(task, body) if new not in first))
+    order = np.random.default_rng([seed, task.id]).permutation(len(others))
+    found: dict[str, str] = {}
+    for body in [*first, *(others[place] for place in order)]:
+        if len(found) >= count:
+            break
+        candidate = scaffold.parse(task, f"\n{textwrap.indent(body, ' ' * 8)}\n")
+        if not isinstance(candidate, Refusal):
+            found.setdefault(candidate.fingerprint, body)
+    return list(found.values())
 
 
 def _fillings(task: Task, language: Language, count: int, seed: int) -> list[str]:
