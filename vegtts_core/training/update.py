@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,18 @@ def train(
         steps = stop.step
     trainer.shards.gather()
     return steps
+
+
+@contextmanager
+def matmul_precision(tf32: bool, device: str) -> Iterator[None]:
+    """Products of float32 matrices on a GPU in TF32, if asked for, and as before afterwards."""
+    before = torch.get_float32_matmul_precision()
+    if tf32 and device == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class GroupTrainer(GRPOTrainer):
@@ -223,7 +236,8 @@ class GroupTrainer(GRPOTrainer):
         """A group's forward and backward pass; nothing for one without a gradient. The last ends the step."""
         given = self._prepare_inputs(inputs)
         if given["heard"]:
-            loss = super().training_step(model, inputs, num_items_in_batch)
+            with matmul_precision(self._parameters.tf32, self.accelerator.device.type):
+                loss = super().training_step(model, inputs, num_items_in_batch)
             if given["place"] is None:
                 model.zero_grad()
             else:
