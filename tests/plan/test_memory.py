@@ -59,6 +59,16 @@ def test_weights_and_adapter_are_counted_exactly(kind, tmp_path):
     assert facts.lora_parameters(4) == sum(parameter.numel() for parameter in trained)
 
 
+def test_an_adapter_on_attention_alone_is_counted_exactly(tmp_path):
+    facts = model_facts("llama", written(tmp_path, "llama"))
+    assert facts is not None
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **KINDS["llama"]))
+    targets = LoraParameters(layers="attention").targets(model)
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=targets, task_type="CAUSAL_LM"))
+    trained = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
+    assert facts.lora_parameters(4, "attention") == trained < facts.lora_parameters(4)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_whether_a_prompt_is_shared_is_known_without_the_model(kind, tmp_path):
     facts = model_facts(kind, written(tmp_path, kind))

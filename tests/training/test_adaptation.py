@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from vegtts_core.errors import UserError
@@ -169,6 +170,24 @@ def test_every_slot_comes_once_before_any_comes_twice() -> None:
 
 
 # -- adapters that do not belong here ---------------------------------------------------------------------------------
+
+
+def test_an_adapter_on_attention_alone(tmp_path: Path, folder: Path, tiny_policy: Path) -> None:
+    lora = LoraParameters(rank=4, alpha=8, layers="attention")
+    model, _, _ = load_trainable(str(tiny_policy), None, lora, "cpu", 0)
+    adapted = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name, _ in model.named_parameters() if "lora_" in name}
+    assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    model.save_pretrained(tmp_path)
+    load_trainable(str(tiny_policy), str(tmp_path), lora, "cpu", 0)
+    with pytest.raises(UserError, match=r"is on layers attention: set lora\.layers to attention"):
+        load_trainable(str(tiny_policy), str(tmp_path), LoraParameters(rank=4), "cpu", 0)
+    with pytest.raises(UserError, match=r"is on layers all: set lora\.layers to all"):
+        load_trainable(str(tiny_policy), str(step_folder(folder / "checkpoints", 1)), lora, "cpu", 0)
+
+
+def test_attention_of_other_names_is_refused() -> None:
+    with pytest.raises(UserError, match=r"no layers of these names: use lora\.layers all"):
+        LoraParameters(layers="attention").targets(torch.nn.Sequential(torch.nn.Linear(2, 2)))
 
 
 def test_an_adapter_of_another_rank(folder: Path, tiny_policy: Path) -> None:

@@ -79,7 +79,7 @@ def memory_of(work: Work, facts: ModelFacts, devices: int = 1, sharded: bool = F
     copies = 1
     if trained or (work.adapter and not work.merged):
         lora = getattr(work.family.parameters, "lora", None)
-        adapter = facts.lora_parameters(lora.rank if lora else 16)
+        adapter = facts.lora_parameters(lora.rank, lora.layers) if lora else facts.lora_parameters(16)
     if trained and work.family.parameters.update.kl > 0:  # type: ignore[attr-defined]
         copies = 2  # the policy that the run started with, to be diverged from
     prompt, completion, rows = _caches(work, facts, item)

@@ -46,8 +46,11 @@ class ModelFacts:
     linears: tuple[tuple[int, int], ...]
     shares_prompts: bool
 
-    def lora_parameters(self, rank: int) -> int:
-        """Weights of an adapter of this rank on every linear layer but the head."""
+    def lora_parameters(self, rank: int, layers: str = "all") -> int:
+        """Weights of an adapter of this rank on every linear layer but the head, or on *attention* alone."""
+        if layers == "attention":
+            own, shared = self.heads * self.head_size, self.key_value_heads * self.head_size
+            return self.layers * rank * (2 * (self.hidden + own) + 2 * (self.hidden + shared))
         return sum(rank * (inputs + outputs) for inputs, outputs in self.linears)
 
     def cache_bytes(self, item: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import peft
 import torch
@@ -147,15 +147,33 @@ def load_vllm(
     return policy
 
 
+#: The projections of an attention, as Llama, Qwen, Mistral and Gemma models call them.
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+
 class LoraParameters(Parameters):
     """The adapter that training makes: rank 16 in the paper (section 3.4); the rest is peft's usual choice.
 
-    Its scale is ``alpha`` / ``rank``; it sits on every linear layer but the head. There is no dropout: a policy and the
-    one that its completions were written by are the same.
+    Its scale is ``alpha`` / ``rank``; it sits on every linear layer but the head (``layers`` *all*) or on the four
+    projections of each attention (*attention*), a quarter of the weights. There is no dropout: a policy and the one
+    that its completions were written by are the same.
     """
 
     rank: int = Field(default=16, ge=1)
     alpha: int = Field(default=32, ge=1)
+    layers: Literal["all", "attention"] = Field(default="all", exclude_if=lambda value: value == "all")
+
+    def targets(self, model: torch.nn.Module) -> str | list[str]:
+        """What peft is told to adapt in ``model``. Raises UserError for a model whose projections have other names."""
+        if self.layers == "all":
+            return "all-linear"
+        names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+        if not names.issuperset(ATTENTION):
+            raise UserError(
+                f"lora.layers attention adapts {', '.join(ATTENTION)}, and this model has no layers of these names: "
+                "use lora.layers all."
+            )
+        return list(ATTENTION)
 
 
 def load_trainable(
@@ -175,10 +193,18 @@ def load_trainable(
         rank = getattr(adapted.peft_config["default"], "r", None)
         if rank != lora.rank:
             raise UserError(f"The adapter {adapter} has rank {rank} and rank {lora.rank} is asked for: name the same.")
+        adapted_layers = getattr(adapted.peft_config["default"], "target_modules", None) or ()
+        found = "attention" if set(adapted_layers) == set(ATTENTION) else "all"
+        if found != lora.layers:
+            raise UserError(f"The adapter {adapter} is on layers {found}: set lora.layers to {found}.")
     else:
         torch.manual_seed(seed)
         config = peft.LoraConfig(
-            r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            target_modules=lora.targets(model),
+            lora_dropout=0.0,
+            task_type="CAUSAL_LM",
         )
         adapted = peft.get_peft_model(model, config)  # type: ignore[assignment]
     torch.nn.Module.to(adapted, place)
