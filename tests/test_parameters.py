@@ -41,6 +41,27 @@ def test_wrong_parameters_are_refused_by_name(overrides: dict, words: str) -> No
         BestOfNParameters.read("best_of_n", "cpu", overrides)
 
 
+def test_a_family_is_its_section_and_what_varies(tmp_path: Path) -> None:
+    yaml = tmp_path / "some.yaml"
+    yaml.write_text(
+        "runs:\n  k: 2\n  evaluator: {sound: {max_seconds: 0.2}}\n  vary:\n    one: {seeds: [1]}\n"
+        "    two: {seeds: [2], evaluator: {sound: {min_pairs: 7}}}\nalone: {k: 3}\n"
+    )
+    found = BestOfNParameters.family("runs", yaml, {"temperature": 0.5, "k": None})
+    assert {name: (one.k, one.seeds, one.temperature) for name, one in found.items()} == {
+        "one": (2, (1,), 0.5),
+        "two": (2, (2,), 0.5),
+    }
+    sound = found["two"].evaluator.sound
+    assert (sound.max_seconds, sound.min_pairs) == (0.2, 7)
+    assert list(BestOfNParameters.family("runs", yaml, only=["two"])) == ["two"]
+    assert BestOfNParameters.family("alone", yaml)["alone"].k == 3
+    with pytest.raises(UserError, match="Section runs has no run three: choose from one, two"):
+        BestOfNParameters.family("runs", yaml, only=["three"])
+    with pytest.raises(UserError, match=r"some\.yaml has no section others"):
+        BestOfNParameters.family("others", yaml)
+
+
 def test_wrong_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="choose from"):
         BestOfNParameters.read("best_of_n", "nonsense")

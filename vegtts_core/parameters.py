@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +27,41 @@ class Parameters(BaseModel):
         values = dict(read_yaml(source).get(section) or {})
         values |= {name: value for name, value in (overrides or {}).items() if value is not None}
         return cls.checked(values)
+
+    @classmethod
+    def family(
+        cls,
+        section: str,
+        source: str | Path,
+        overrides: Mapping[str, Any] | None = None,
+        only: Sequence[str] | None = None,
+    ) -> dict[str, Self]:
+        """The runs of a section by name: what stands under its ``vary``, each over the section's own values.
+
+            adaptation:
+              tasks: subset_1
+              vary:
+                seed_42: {seed: 42}
+                slow: {seed: 42, update: {learning_rate: 1.0e-6}}
+
+        Without ``vary`` there is one, named like the section. ``overrides`` are above all, those that are None aside.
+        ``only`` names the ones that are wanted. Raises UserError for a section or a name that the file lacks, else as
+        `checked`.
+        """
+        values = read_yaml(source).get(section)
+        if not isinstance(values, dict):
+            raise UserError(f"{Path(source).name} has no section {section}: name parameters that have one.")
+        common = {name: value for name, value in values.items() if name != "vary"}
+        given = {name: value for name, value in (overrides or {}).items() if value is not None}
+        vary = {str(name): variant or {} for name, variant in (values.get("vary") or {section: {}}).items()}
+        for name in only or ():
+            if name not in vary:
+                raise UserError(f"Section {section} has no run {name}: choose from {', '.join(vary)}.")
+        return {
+            name: cls.checked(_merged(_merged(common, variant), given))
+            for name, variant in vary.items()
+            if only is None or name in only
+        }
 
     @classmethod
     def checked(cls, values: Mapping[str, Any]) -> Self:
@@ -61,3 +96,13 @@ def read_yaml(source: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path.name} holds no named parameters: give sections such as best_of_n.")
     return values
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """``above`` over ``below``, section by section."""
+    result = dict(below)
+    for name, value in above.items():
+        held = result.get(name)
+        both = isinstance(held, Mapping) and isinstance(value, Mapping)
+        result[name] = _merged(held, value) if both else value  # type: ignore[arg-type]
+    return result

@@ -177,7 +177,7 @@ def test_an_adapter_on_attention_alone(tmp_path: Path, folder: Path, tiny_policy
     model, _, _ = load_trainable(str(tiny_policy), None, lora, "cpu", 0)
     adapted = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name, _ in model.named_parameters() if "lora_" in name}
     assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj"}
-    model.save_pretrained(tmp_path)
+    model.save_pretrained(str(tmp_path))
     load_trainable(str(tiny_policy), str(tmp_path), lora, "cpu", 0)
     with pytest.raises(UserError, match=r"is on layers attention: set lora\.layers to attention"):
         load_trainable(str(tiny_policy), str(tmp_path), LoraParameters(rank=4), "cpu", 0)

@@ -8,7 +8,6 @@ from vegtts_core.search import BestOfNParameters
 from vegtts_core.tasks import load_tasks
 from vegtts_core.tasks.load import named_selections
 from vegtts_core.training.parameters import AdaptationParameters
-from vegtts_core.training.variants import read_variants
 
 RUNS = {
     "rlvr": 1,
@@ -27,7 +26,7 @@ def appendix_a(name: str) -> str:
 
 @pytest.mark.parametrize(("section", "count"), RUNS.items())
 def test_every_section_validates_and_has_its_runs(section: str, count: int) -> None:
-    found = read_variants(section, "paper")
+    found = AdaptationParameters.family(section, "paper")
     assert len(found) == count
     assert all(isinstance(parameters, AdaptationParameters) for parameters in found.values())
     for parameters in found.values():
@@ -61,13 +60,13 @@ def test_rlvr_is_appendix_a() -> None:
 def test_the_rest_starts_from_the_final_checkpoint(section: str) -> None:
     last = AdaptationParameters.read("rlvr", "paper").steps
     assert f"step {last}" in appendix_a("evaluation.checkpoint")
-    for parameters in read_variants(section, "paper").values():
+    for parameters in AdaptationParameters.family(section, "paper").values():
         assert parameters.adapter == f"runs/rlvr-paper/rlvr/checkpoints/checkpoint-{last}"
         assert parameters.adapter == BestOfNParameters.read("best_of_n", "paper").adapter
 
 
 def test_batch_ttt_is_appendix_a() -> None:
-    found = read_variants("adaptation", "paper")
+    found = AdaptationParameters.family("adaptation", "paper")
     assert [each.seed for each in found.values()] == [42, 43, 44]
     for each in found.values():
         assert each.k == int(appendix_a("ttt.k"))
@@ -81,16 +80,16 @@ def test_batch_ttt_is_appendix_a() -> None:
 @pytest.mark.parametrize("section", ["sdpo_feedback", "sdpo_prompt_only"])
 def test_sdpo_spends_what_table_c_1_says(section: str) -> None:
     rollouts = published.value(f"C.1/{section.replace('_', '-')}/rollouts")
-    for each in read_variants(section, "paper").values():
+    for each in AdaptationParameters.family(section, "paper").values():
         assert each.algorithm == "sdpo" and each.distillation.beta == 1 and each.distillation.closing
         assert each.distillation.feedback is each.distillation.solution is (section == "sdpo_feedback")
         assert (each.steps + 1) * each.k * len(load_tasks(each.tasks, each.size)) == rollouts
 
 
 def test_isolated_runs_and_learning_rates() -> None:
-    isolated = read_variants("isolated", "paper")
+    isolated = AdaptationParameters.family("isolated", "paper")
     assert [each.tasks for each in isolated.values()] == [(id,) for id in named_selections()["subset_1"]]
-    rates = [each.update.learning_rate for each in read_variants("learning_rates", "paper").values()]
+    rates = [each.update.learning_rate for each in AdaptationParameters.family("learning_rates", "paper").values()]
     assert rates == [1.0e-5, 1.0e-6, 3.0e-7]
 
 

@@ -23,7 +23,7 @@ from vegtts_core.parameters import read_yaml
 from vegtts_core.project import recorded_folder
 from vegtts_core.tasks import load_tasks
 from vegtts_core.tasks.load import named_selections
-from vegtts_core.training.variants import read_variants
+from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.warm_start import WarmStartParameters
 
 #: The file that holds appendix A.
@@ -94,7 +94,7 @@ def _live(family: str, params: str | Path, values: Values) -> list[Ran]:
         given = {family: WarmStartParameters.read(family, params)}
     else:
         first = {"adapter": "warm_start/adapter"} if family == "rlvr" and "warm_start" in values else {}
-        given = dict(read_variants(family, params, first))
+        given = dict(AdaptationParameters.family(family, params, first))
     return [Ran(family, name, {"parameters": each.model_dump(mode="json")}) for name, each in given.items()]
 
 

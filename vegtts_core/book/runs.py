@@ -74,10 +74,10 @@ def training_runs(source: str, params: str | Path, section: str, seed: int | Non
         return found
     if source == "live":
         from vegtts_core.training.adaptation import adapt
-        from vegtts_core.training.variants import read_variants
+        from vegtts_core.training.parameters import AdaptationParameters
 
         terminal = True if os.environ.get(TERMINAL) else None
         console = Console(file=sys.stderr, force_jupyter=False, force_terminal=terminal)
-        variants = read_variants(section, params, {"seed": seed})
+        variants = AdaptationParameters.family(section, params, {"seed": seed})
         return {name: adapt(parameters, console=console) for name, parameters in variants.items()}
     raise UserError(f"source is {source!r}: it must be recorded or live.")

@@ -14,7 +14,6 @@ from vegtts_core.errors import UserError
 from vegtts_core.parameters import Parameters, read_yaml
 from vegtts_core.search.best_of_n import BestOfNParameters
 from vegtts_core.training.parameters import AdaptationParameters
-from vegtts_core.training.variants import read_variants
 from vegtts_core.training.warm_start import WarmStartParameters
 
 #: Which recorded runs stand for a section; no family of its own.
@@ -66,18 +65,20 @@ def families(params: str | Path, section: str | None = None) -> list[Family]:
 
 
 def _runs(section: str, params: str | Path, values: Mapping[str, Any]) -> list[Family]:
-    if section == "best_of_n":
-        return [Family(section, section, "best_of_n", BestOfNParameters.read(section, params))]
+    if section.startswith("best_of_n"):
+        runs = BestOfNParameters.family(section, params)
+        return [Family(section, name, "best_of_n", parameters) for name, parameters in runs.items()]
     if section == "warm_start":
         return [Family(section, section, "warm_start", WarmStartParameters.read(section, params))]
     if section in LAST:
         if "adaptation" not in values:
             raise UserError(f"Section {section} follows an adaptation run: {Path(params).name} has none.")
-        name, after = next(iter(read_variants("adaptation", params).items()))
+        name, after = next(iter(AdaptationParameters.family("adaptation", params).items()))
         given = TransferParameters.read(section, params) if section == TRANSFER else Parameters()
         return [Family(section, f"{section} of {name}", section, given, after)]
     return [
-        Family(section, name, "adaptation", parameters) for name, parameters in read_variants(section, params).items()
+        Family(section, name, "adaptation", parameters)
+        for name, parameters in AdaptationParameters.family(section, params).items()
     ]
 
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from vegtts_core.errors import UserError
 from vegtts_core.training.adaptation import adapt
 from vegtts_core.training.outer_loop import outer_loop
+from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.processes import first_process, leave, shown_here
-from vegtts_core.training.variants import read_variants
 from vegtts_core.training.warm_start import WarmStartParameters, warm_start
 
 
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("what", choices=("adapt", "warm-start", "rlvr"), help="which run")
     parser.add_argument("--params", default="cpu", help="name in params/ or a YAML file (default: cpu)")
     parser.add_argument("--section", default="adaptation", help="adapt: which family of runs (default: adaptation)")
+    parser.add_argument("--only", action="append", help="adapt: of that family, the run of this name (may be repeated)")
     parser.add_argument("--folder", type=Path, help="where the run goes (default: in runs/, named by its parameters)")
     parser.add_argument("--seed", type=int, help="replace the seed")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="replace the device of the policy")
@@ -38,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             runs = [warm_start(parameters, chosen.folder, console=console)]
         else:
             runs = []
-            for name, parameters in read_variants(chosen.section, chosen.params, given).items():
+            family = AdaptationParameters.family(chosen.section, chosen.params, given, chosen.only)
+            for name, parameters in family.items():
                 console.print(f"[bold]{name}[/bold]", highlight=False)
                 runs.append(adapt(parameters, chosen.folder / name if chosen.folder else None, console=console))
     except UserError as error:
