@@ -171,7 +171,7 @@ def memory_table(found: dict[str, Memory]) -> pd.DataFrame:
 
 
 def smaller() -> tuple[float, float, float]:
-    """GiB of a device with the embedded policy: the paper's TTT, with ``SHORT`` tokens at most, and with K ``FEW`` too."""
+    """GiB of a device with the embedded policy: the paper's TTT; ``SHORT`` tokens at most; those and K ``FEW``."""
     changes: list[dict[str, Any]] = [{}, {"max_new_tokens": SHORT}, {"max_new_tokens": SHORT, "k": FEW}]
     plans = [planned(TTT, policy=EMBEDDED, adapter=None, **change) for change in changes]
     whole, short, few = (gib(plan.memory.total) for plan in plans if plan.memory is not None)

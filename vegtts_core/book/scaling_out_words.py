@@ -45,8 +45,7 @@ SITUATIONS = (
     ),
     Situation(
         "a node of 8",
-        "`num_processes` in `params/accelerate/ddp.yaml` or `fsdp.yaml`; for search "
-        "`vllm: {tensor_parallel_size: 8}`",
+        "`num_processes` in `params/accelerate/ddp.yaml` or `fsdp.yaml`; for search `vllm: {tensor_parallel_size: 8}`",
         "Two processes on one CPU over gloo, whole and with spread weights. No two GPUs",
         "ttt_spread",
         "One process per task of a step has work. The main process evaluates alone",
@@ -153,7 +152,9 @@ COMMANDS = (
         Mark.RUN,
         "on a CPU; it reads, counts and multiplies",
     ),
-    Command(_ANY, "make test-vllm", Mark.RUN, "by hand, vLLM 0.31 on a CPU: search, and training with the engine beside it"),
+    Command(
+        _ANY, "make test-vllm", Mark.RUN, "by hand, vLLM 0.31 on a CPU: search, and training with the engine beside it"
+    ),
     Command(
         _GPU,
         "python -m vegtts_core.training rlvr --params embedded_adapter --export FOLDER",
@@ -166,7 +167,7 @@ COMMANDS = (
         _NODE,
         f"accelerate launch --config_file params/accelerate/ddp_cpu.yaml {_TRAIN} --params cpu",
         Mark.RUN,
-        "two processes on one CPU; the tests launch the same with a tiny policy",
+        "two processes on one CPU, by hand and, with a tiny policy, in the tests",
     ),
     Command(
         _NODE,
@@ -235,6 +236,7 @@ def facts(cost: pd.DataFrame, found: dict[str, Memory], times: pd.DataFrame) -> 
     ttt, search = out.work(out.TTT), out.work(out.SEARCH)
     whole, short, few = out.smaller()
     served = out.work(("served", "best_of_n", "best_of_n"))
+    trained, timed = out.work(("paper", "rlvr", "rlvr")), out.work(out.TIMED)
     row = times.set_index("devices").loc[out.NODE]
     return {
         "marks-run": str(sum(one.mark is Mark.RUN for one in COMMANDS)),
@@ -261,6 +263,9 @@ def facts(cost: pd.DataFrame, found: dict[str, Memory], times: pd.DataFrame) -> 
         "small-few": number(few, ",.0f"),
         "short": str(out.SHORT),
         "few": str(out.FEW),
+        "trained": str(len(trained.calls[0])),
+        "timed-tasks": str(len(timed.calls[0])),
+        "timed-steps": str(len(timed.updates)),
         "k": str(ttt.calls[0][0].k),
         "units": str(len(search.calls)),
         "units-single": str(len(out.work(out.SEARCH, prompts_per_batch=1).calls)),
@@ -277,8 +282,8 @@ def facts(cost: pd.DataFrame, found: dict[str, Memory], times: pd.DataFrame) -> 
 def takeaway(values: dict[str, str]) -> str:
     """The chapter's last words."""
     return (
-        f"Plan before anything runs. The paper's own test-time training asks {values['ttt']} GiB of a device, "
-        f"{values['ttt-spread']} GiB with weights spread over {values['node']} of them: with this library it fits no GPU, "
-        f"and its search alone fits a node. A step has as much to share out as it has tasks ({values['tasks']}), and "
-        "evaluation spreads over a cluster only. Nothing on this page ran on two GPUs or two machines; what ran is marked."
+        f"Plan before anything runs. By its plan the paper's own test-time training asks {values['ttt']} GiB of a device, "
+        f"or {values['ttt-spread']} with weights spread over {values['node']}: with this library it fits no GPU, while its "
+        f"search fits a node. A step has as much to share out as it has tasks ({values['tasks']}), and only `pool: ray` "
+        "spreads evaluation over GPUs. Nothing on this page ran on two GPUs or two machines; what ran is marked."
     )
