@@ -39,7 +39,7 @@ SITUATIONS = (
     Situation(
         "one GPU",
         "`device: cuda`; `k` and `max_new_tokens` to fit; `sampler: vllm` if vLLM is there",
-        "Training and evaluation on one H100. vLLM 0.31 on a CPU only",
+        "Training on an H100, candidates on its CPU; evaluation alone on an H100. vLLM 0.31 on a CPU only",
         "ttt",
         "The paper's policy does not fit. Small ones do, and sampling and updates follow one another",
     ),
@@ -191,13 +191,13 @@ COMMANDS = (
         _CLUSTER,
         """ray start --head --disable-usage-stats --resources='{"vegtts_device": 1}'""",
         Mark.RUN,
-        "bound to loopback, on a port of its own",
+        "with further options: loopback, another port",
     ),
     Command(
         _CLUSTER,
         """ray start --address=HEAD:6379 --disable-usage-stats --resources='{"vegtts_device": 1}'""",
         Mark.RUN,
-        "on the head's own machine; on another machine not run",
+        "likewise, on the head's own machine; on another not run",
     ),
     Command(
         _CLUSTER,
@@ -282,8 +282,9 @@ def facts(cost: pd.DataFrame, found: dict[str, Memory], times: pd.DataFrame) -> 
 def takeaway(values: dict[str, str]) -> str:
     """The chapter's last words."""
     return (
-        f"Plan before anything runs. By its plan the paper's own test-time training asks {values['ttt']} GiB of a device, "
-        f"or {values['ttt-spread']} with weights spread over {values['node']}: with this library it fits no GPU, while its "
-        f"search fits a node. A step has as much to share out as it has tasks ({values['tasks']}), and only `pool: ray` "
-        "spreads evaluation over GPUs. Nothing on this page ran on two GPUs or two machines; what ran is marked."
+        f"Plan before anything runs. By its plan the paper's own test-time training asks {values['ttt']} GiB of a "
+        f"device, or {values['ttt-spread']} with weights spread over {values['node']}: with this library it fits no "
+        f"GPU, while its search fits a node. A step has as much to share out as it has tasks ({values['tasks']}), and "
+        "only `pool: ray` spreads evaluation over GPUs. Nothing on this page ran on two GPUs or two machines; what ran "
+        "is marked."
     )
