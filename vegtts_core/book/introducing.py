@@ -35,7 +35,10 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Quotation:
-    """One claim of section 1. ``claim`` names the finding that decides it; None where no rule here could."""
+    """One claim of section 1. ``claim`` names the finding that decides it; None where no rule here could.
+
+    ``home``: where it is measured, each as a chapter's number and a label.
+    """
 
     id: str
     part: str
@@ -54,7 +57,8 @@ class Quotation:
     @property
     def chapters(self) -> str:
         """Cross-references to where it is measured (MyST)."""
-        return "; ".join(f"{{ref}}`{label}`" for label in self.home) or "no chapter yet"
+        places = (place.split(maxsplit=1) for place in self.home)
+        return ", ".join(f"{{ref}}`{number} <{label}>`" for number, label in places) or "no chapter yet"
 
 
 def quotations() -> list[Quotation]:
@@ -80,6 +84,11 @@ def tally(table: pd.DataFrame) -> dict[str, str]:
     """How many quotations have each outcome, all of them named, and how many there are (``claims``)."""
     names = (Outcome.SUPPORTED.value, Outcome.CONTRADICTED.value, Outcome.UNDECIDED.value, NOT_YET)
     return {"claims": str(len(table))} | {name: str(int((table["outcome"] == name).sum())) for name in names}
+
+
+def listed(table: pd.DataFrame, outcome: Outcome) -> str:
+    """The quotations with this outcome, with their places; ``nothing`` if there are none."""
+    return "; ".join(table.loc[table["outcome"] == outcome.value, "quote"]) or "nothing"
 
 
 def settings(run: Run) -> dict[str, Finding]:
@@ -117,7 +126,7 @@ def _price(run: Run) -> Finding:
     seconds = run.compute["sampling_seconds"] + run.compute["evaluation_seconds"]
     share = number(run.compute["evaluation_seconds"] / seconds, ".0%")
     text = (
-        f"no further token, but all {len(run.samples):,} samples had to be evaluated before the correct ones were "
-        f"known; evaluating took {share} of the time"
+        f"no further token, but of all {len(run.samples):,} samples it had to be known whether they are correct; "
+        f"evaluating took {share} of the time"
     )
     return Finding(text, Outcome.UNDECIDED)
