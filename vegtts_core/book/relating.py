@@ -38,7 +38,7 @@ def _read(name: str) -> list[dict[str, Any]]:
 def methods() -> pd.DataFrame:
     """Ways of choosing one of K samples: columns of ``METHOD_COLUMNS`` (MyST)."""
     rows = [
-        {key: text.replace("{tie}", number(TIE, ".0e")) for key, text in row.items()} for row in _read("methods.json")
+        {key: text.replace("{tie}", number(TIE, ".5f")) for key, text in row.items()} for row in _read("methods.json")
     ]
     return pd.DataFrame(rows)
 
@@ -55,7 +55,7 @@ def facts(run: Run) -> dict[str, str]:
     return {
         "samples": f"{len(run.samples):,}",
         "distinct": f"{run.samples['fingerprint'].nunique():,}",
-        "tie": number(TIE, ".0e"),
+        "tie": number(TIE, ".5f"),
         "others": str(int(kinds["other authors"])),
         "teams": str(int(kinds["a team"])),
     }
