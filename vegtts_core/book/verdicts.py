@@ -1,7 +1,7 @@
 """The paper's claims, each with what a Best-of-N run says of it: the intro's table. It decides by intervals.
 
 A claim is *supported* or *contradicted* only where the interval of the quantity excludes the other; everything else
-is *undecided*. Claims that need training or adaptation are *not run* by this book yet.
+is *undecided*. Claims that no run at hand speaks to are *not run*; what adaptation runs say is added by the caller.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     y = x / (1.f + fabsf(x))
     block = 256
 
-A completion may continue a fence that the prompt opened, or bring its own. Within it every line is a comment (``//``),
+A completion may continue a fence that the prompt opened, language tag included, or bring its own. Within it every line is a comment (``//``),
 blank, or ``name = value`` with an optional semicolon; nothing is guessed.
 """
 
@@ -29,6 +29,8 @@ MAX_CHARACTERS = 8_000
 MAX_LINES = 60
 
 _FENCE = re.compile(r"```[\w+-]*[ \t]*(?:\n|\Z)|```")
+#: What stands behind the fence that the prompt opened, before the line's end: many models write one.
+_TAG = re.compile(r"[A-Za-z+-]{1,12}[ \t]*\n")
 _LINE = re.compile(r"([A-Za-z_]\w*)\s*=(?!=)\s*(.*?)\s*;?\s*", re.ASCII)
 _INTEGER = re.compile(r"[-+]?\d{1,12}", re.ASCII)
 _WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -98,7 +100,10 @@ def _names(template: Template, hole: ExpressionHole) -> dict[str, ValueType]:
 
 def _lines(completion: str) -> list[str]:
     """The lines that count: before the first fence if there is a filling, else between the first two fences."""
-    parts = _FENCE.split(completion.replace("\r\n", "\n"))
+    text = completion.replace("\r\n", "\n")
+    if tag := _TAG.match(text):
+        text = text[tag.end() :]
+    parts = _FENCE.split(text)
     part = next((part for part in parts if "=" in part), parts[0])
     lines = [re.sub(r"//.*", "", line).strip() for line in part.split("\n")]
     return [line for line in lines if line]
