@@ -3,8 +3,8 @@
     y = x / (1.f + fabsf(x))
     block = 256
 
-A completion may continue a fence that the prompt opened, language tag included, or bring its own. Within it every line is a comment (``//``),
-blank, or ``name = value`` with an optional semicolon; nothing is guessed.
+A completion may continue a fence that the prompt opened, language tag included, or bring its own. Within it every line
+is a comment (``//``), blank, or ``name = value`` with an optional semicolon; nothing is guessed.
 """
 
 from __future__ import annotations
