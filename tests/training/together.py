@@ -64,7 +64,7 @@ CASES: dict[str, tuple[Rollouts, torch.dtype, dict[str, Any]]] = {
 }
 
 
-#: Those that frozen weights spread over the processes could do differently.
+#: Those that weights or an optimiser spread over the processes could do differently.
 SHARDED = ("uneven", "one heard", "silent first", "float32")
 
 
@@ -116,6 +116,26 @@ def fit(policy: Path, folder: Path, case: str, steps: int = 2, single: bool = Fa
     return {"gradients": gradients, "reports": [asdict(report) for report in reports], "weights": weights}
 
 
+def spoiled(policy: Path, folder: Path) -> str:
+    """The error of a step in which one process alone has an infinite gradient, of a finite loss."""
+    take = GradientSum.take
+
+    def spoil(self: GradientSum) -> None:
+        for parameter in self._parameters:
+            if join("cpu").index == 1 and parameter.grad is not None:
+                parameter.grad.fill_(torch.inf)
+        take(self)
+
+    GradientSum.take = spoil
+    try:
+        fit(policy, folder, "float32")
+    except UserError as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        GradientSum.take = take
+    return ""
+
+
 def infinite(policy: Path, folder: Path) -> str:
     """The error of a step of which one group, so one process, has an infinite loss."""
 
@@ -134,11 +154,12 @@ def infinite(policy: Path, folder: Path) -> str:
 
 def main(policy: Path, folder: Path) -> None:
     processes = join("cpu")
-    names = SHARDED if processes.sharded else CASES
+    names = SHARDED if processes.sharded or processes.zero == 1 else CASES
     # DeepSpeed keeps weights and moments in float32.
     found: dict[str, Any] = {name: fit(policy, folder / name, name, single=processes.zero > 0) for name in names}
     found["resumed"] = fit(policy, folder / "made by one", "float32", 4)
     found["infinite"] = infinite(policy, folder / "infinite")
+    found["spoiled"] = spoiled(policy, folder / "spoiled")
     torch.save(found, folder / f"{processes.index}.pt")
     leave()
 

@@ -12,6 +12,7 @@ It knows token ids, log-probabilities and advantages; it knows no tasks, rewards
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
@@ -122,6 +123,8 @@ class GroupTrainer(GRPOTrainer):
         self.zero: ZeroOptimizer | None = None
         self.prepared = -1
         self.skipped, self.silent = True, 0
+        # accelerate imports DeepSpeed wherever it is installed, which then looks for a device, aloud.
+        os.environ.setdefault("DS_ACCELERATOR", next(model.parameters()).device.type)
         # TRL wants a data set and a reward; neither is looked at, since rollouts come judged.
         count = max(2, arguments.gradient_accumulation_steps * self.processes.count)
         nothing = Dataset.from_dict({"prompt": [""] * count})
