@@ -79,7 +79,8 @@ class ZeroOptimizer(torch.optim.Optimizer):
         """Between ``reduce`` and ``step``: the step's gradient before clipping."""
         from deepspeed.utils import safe_get_full_grad  # pyright: ignore[reportMissingImports]
 
-        return [safe_get_full_grad(mine) for mine in self._own]
+        found: list[Any] = [safe_get_full_grad(mine) for mine in self._own]
+        return found
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
