@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from vegtts_core.training.sharding import Shards
 from vegtts_core.training.warm_start import WarmStartParameters, warm_start
 
 COUNT = 2
+NO_DEEPSPEED = pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed: pip install -e '.[deepspeed]'"
+)
 CONFIGURATIONS = find_project_root() / "params" / "accelerate"
 HERE = Path(__file__).parent
 
@@ -65,6 +69,20 @@ def folder(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sharded_folder(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two processes made some, each with half of the frozen weights."""
     return made(tiny_policy, tmp_path_factory.mktemp("sharded"), ACCELERATE_USE_FSDP="true")
+
+
+@pytest.fixture(scope="module")
+def zero_alone(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """One process, in float32 throughout, as DeepSpeed keeps weights and moments."""
+    folder = tmp_path_factory.mktemp("zero alone")
+    return {name: fit(tiny_policy, folder / name, name, single=True) for name in CASES}
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["ZeRO-1", "ZeRO-2"])
+def zero_folder(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """Where two processes made every case, each with half of the optimiser."""
+    more = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(request.param)}
+    return made(tiny_policy, tmp_path_factory.mktemp("zero"), **more)
 
 
 def made(tiny_policy: Path, target: Path, **more: str) -> Path:
@@ -161,6 +179,76 @@ def test_all_stop_where_the_loss_of_one_is_not_finite(together: list[dict[str, A
     assert latest_step(folder / "infinite") == 0
 
 
+@pytest.mark.parametrize("where", ["folder", "sharded_folder"])
+def test_all_stop_where_a_gradient_of_one_is_not_finite(where: str, request: pytest.FixtureRequest) -> None:
+    assert_stopped(request.getfixturevalue(where))
+
+
+def assert_stopped(target: Path) -> None:
+    found = ended(target)
+    assert found[0]["spoiled"].startswith("UserError: A gradient of step 0 is not finite")
+    assert found[1]["spoiled"].startswith("ToldByMain: A gradient of step 0 is not finite")
+    assert latest_step(target / "spoiled") == 0
+
+
+# -- DeepSpeed --------------------------------------------------------------------------------------------------------
+
+
+def relative(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:
+    """Distance as a part of the length."""
+    mine, theirs = (torch.cat([part.flatten() for part in parts]) for parts in (found, expected))
+    return float((mine - theirs).norm() / theirs.norm())
+
+
+@NO_DEEPSPEED
+def test_updates_with_a_spread_optimiser_are_those_of_one_process(
+    zero_alone: dict[str, Any], zero_folder: Path, request: pytest.FixtureRequest
+) -> None:
+    first, second = ended(zero_folder)
+    for case in SHARDED if request.node.callspec.params["zero_folder"] == 1 else CASES:
+        expected, found = zero_alone[case], first[case]
+        assert len(found["gradients"]) == len(expected["gradients"])
+        for mine, theirs in zip(found["gradients"], expected["gradients"], strict=True):
+            assert relative([mine], [theirs]) < 1e-6, case
+        weights = [list(part["weights"].values()) for part in (found, expected, second[case])]
+        assert relative(weights[0], weights[1]) < 1e-5, case
+        assert distance(weights[2], weights[0]) == 0
+        for mine, theirs in zip(found["reports"], expected["reports"], strict=True):
+            assert mine == pytest.approx(theirs, rel=1e-5, abs=1e-8, nan_ok=True)
+        assert second[case]["reports"] == []
+
+
+@NO_DEEPSPEED
+def test_all_stop_with_a_spread_optimiser_too(zero_folder: Path) -> None:
+    assert_stopped(zero_folder)
+    assert ended(zero_folder)[0]["infinite"].startswith("UserError: The loss of step 0 is")
+
+
+@NO_DEEPSPEED
+def test_a_run_goes_on_with_a_spread_optimiser_and_without(
+    alone: dict[str, Any], zero_folder: Path, tiny_policy: Path
+) -> None:
+    expected = list(alone["unbroken"]["weights"].values())
+    resumed = ended(zero_folder)[0]["resumed"]["weights"]  # one process, then two with DeepSpeed
+    assert relative(list(resumed.values()), expected) < 1e-5
+    found = fit(tiny_policy, zero_folder / "float32", "float32", 4)["weights"]  # two with DeepSpeed, then one
+    assert relative(list(found.values()), expected) < 1e-5
+
+
+@NO_DEEPSPEED
+def test_a_checkpoint_of_a_spread_optimiser_is_an_ordinary_one(zero_folder: Path, folder: Path) -> None:
+    target, other = (step_folder(place / "made by one", 4) for place in (zero_folder, folder))
+    assert {path.name for path in target.iterdir()} == {path.name for path in other.iterdir()}
+    state, plain = (torch.load(place / "optimizer.pt", weights_only=True) for place in (target, other))
+    assert state["param_groups"] == plain["param_groups"]
+    assert {place: set(held) for place, held in state["state"].items()} == {
+        place: set(held) for place, held in plain["state"].items()
+    }
+    for name in ("step", "exp_avg", "exp_avg_sq"):
+        mine, theirs = ([held[name] for held in whole["state"].values()] for whole in (state, plain))
+        assert relative(mine, theirs) < 1e-5
+
+
 def test_shares_are_disjoint_whole_and_level() -> None:
     sizes = [400, 30, 500, 200, 210, 10, 350]
     found = shares(sizes, 3)
@@ -189,10 +277,10 @@ def values(policy: Path) -> dict[str, Any]:
     }
 
 
-def launch(*arguments: str, **more: Any) -> subprocess.Popen[str]:
-    """``accelerate launch`` with the shipped configuration."""
+def launch(configuration: str, *arguments: str, **more: Any) -> subprocess.Popen[str]:
+    """``accelerate launch`` with a shipped configuration."""
     command = [sys.executable, "-m", "accelerate.commands.launch"]
-    command += ["--config_file", str(CONFIGURATIONS / "ddp_cpu.yaml"), "-m", "vegtts_core.training", "adapt"]
+    command += ["--config_file", str(CONFIGURATIONS / f"{configuration}.yaml"), "-m", "vegtts_core.training", "adapt"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen([*command, *arguments], env=environment, stderr=subprocess.PIPE, text=True, **more)
 
@@ -204,13 +292,16 @@ def one(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def two(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return broken_and_resumed("ddp_cpu", tiny_policy, tmp_path_factory.mktemp("two"))
+
+
+def broken_and_resumed(configuration: str, tiny_policy: Path, folder: Path) -> Run:
     """The same run by two processes, all killed after the first update and started again."""
-    folder = tmp_path_factory.mktemp("two")
     source = folder / "tiny.yaml"
     source.write_text(yaml.safe_dump({"adaptation": values(tiny_policy)}))
     arguments = ("--params", str(source), "--folder", str(folder))
     run = folder / "adaptation"
-    broken = launch(*arguments)
+    broken = launch(configuration, *arguments)
     until = time.monotonic() + 600
     while not (step_folder(run / "checkpoints", 1) / DONE).is_file():
         assert broken.poll() is None and time.monotonic() < until
@@ -218,7 +309,7 @@ def two(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     for process in [*psutil.Process(broken.pid).children(recursive=True), psutil.Process(broken.pid)]:
         process.kill()
     broken.communicate()
-    whole = launch(*arguments, stdout=subprocess.PIPE)
+    whole = launch(configuration, *arguments, stdout=subprocess.PIPE)
     printed, said = whole.communicate(timeout=600)
     assert whole.returncode == 0, said
     assert printed.count("rollouts in") == said.count("step 2:") == 1  # one process speaks
@@ -226,13 +317,24 @@ def two(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_whole_run_is_that_of_one_process(one: Run, two: Run) -> None:
+    assert_same(one, two)
+
+
+@NO_DEEPSPEED
+def test_a_whole_run_with_deepspeed_is_that_of_one_process(one: Run, tiny_policy: Path, tmp_path: Path) -> None:
+    # What is recorded of the teacher, in nested tables, is rounded to four digits, the last of which may differ.
+    # A loss is a sum of terms of both signs, some 1e-2 in size.
+    assert_same(one, broken_and_resumed("deepspeed_cpu", tiny_policy, tmp_path), ("distillation",), atol=1e-7)
+
+
+def assert_same(one: Run, two: Run, but: Sequence[str] = (), atol: float = 1e-8) -> None:
     assert one.manifest["processes"] == 1 and two.manifest["processes"] == COUNT
     timed = [name for name in one.samples if name.endswith("_seconds")]
     pd.testing.assert_frame_equal(two.samples.drop(columns=timed), one.samples.drop(columns=timed), rtol=1e-5)
     timed = [name for name in one.steps if name.endswith("_seconds")]
     # An adapter's digest changes with any last digit.
-    same = [name for name in one.steps if name not in timed and name not in ("adapter_sha256", "evaluated")]
-    pd.testing.assert_frame_equal(two.steps[same], one.steps[same], rtol=1e-4)
+    same = [name for name in one.steps if name not in timed and name not in ("adapter_sha256", "evaluated", *but)]
+    pd.testing.assert_frame_equal(two.steps[same], one.steps[same], rtol=1e-4, atol=atol)
     counts = [name for name in one.compute if not name.endswith("_seconds")]
     assert {name: two.compute[name] for name in counts} == {name: one.compute[name] for name in counts}
     different = {"files", "adapters", "processes"}
@@ -248,7 +350,7 @@ def test_its_adapters_are_those_of_one_process(one: Run, two: Run) -> None:
 def test_an_error_is_said_once_and_in_one_sentence(tmp_path: Path) -> None:
     source = tmp_path / "missing.yaml"
     source.write_text(yaml.safe_dump({"adaptation": {"policy": str(tmp_path / "nothing.gguf"), "tasks": [30]}}))
-    failed = launch("--params", str(source), "--folder", str(tmp_path / "run"))
+    failed = launch("ddp_cpu", "--params", str(source), "--folder", str(tmp_path / "run"))
     said = failed.communicate(timeout=600)[1]
     assert failed.returncode != 0
     assert said.count("error: There is no GGUF file") == 1
@@ -262,8 +364,24 @@ def test_launches_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(torch.cuda.device_count() + 1))
     with pytest.raises(UserError, match="set num_processes to their number"):
         join("cuda")
-    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    with pytest.raises(UserError, match=r"DeepSpeed .* launch with params/accelerate/fsdp\.yaml"):
+
+
+@pytest.mark.parametrize(
+    "entry", [("ZERO_STAGE", "3"), ("OFFLOAD_OPTIMIZER_DEVICE", "cpu"), ("CONFIG_FILE", "ds.json")], ids=lambda e: e[0]
+)
+def test_what_deepspeed_is_not_supported_for(entry: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("ACCELERATE_USE_DEEPSPEED", "true")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(f"ACCELERATE_DEEPSPEED_{entry[0]}", entry[1])
+    with pytest.raises(UserError, match=r"DeepSpeed .*zero_stage 1 or 2.*deepspeed\.yaml, or fsdp\.yaml"):
+        join("cpu")
+
+
+def test_deepspeed_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("ACCELERATE_USE_DEEPSPEED", "true")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"DeepSpeed is not installed: pip install"):
         join("cpu")
 
 

@@ -20,6 +20,7 @@ from vegtts_core.training.gradients import GradientSum
 from vegtts_core.training.logprobs import completion_logprobs
 from vegtts_core.training.processes import join, leave
 from vegtts_core.training.update import Group, StepReport, UpdateParameters, train
+from vegtts_core.training.zero import ZeroOptimizer
 
 SLOTS = 4
 Rollouts = Callable[[int], list[Group]]
@@ -63,15 +64,15 @@ CASES: dict[str, tuple[Rollouts, torch.dtype, dict[str, Any]]] = {
 }
 
 
-#: Those that frozen weights spread over the processes could do differently.
+#: Those that weights or an optimiser spread over the processes could do differently.
 SHARDED = ("uneven", "one heard", "silent first", "float32")
 
 
-def fit(policy: Path, folder: Path, case: str, steps: int = 2) -> dict[str, Any]:
-    """What the updates were: gradients before clipping, reports, the adapter's weights."""
+def fit(policy: Path, folder: Path, case: str, steps: int = 2, single: bool = False) -> dict[str, Any]:
+    """What the updates were: gradients before clipping, reports, the adapter's weights. ``single``: in float32."""
     rollouts, dtype, values = CASES[case]
     model, tokenizer, _ = load_trainable(str(policy), None, LoraParameters(rank=4, alpha=8), "cpu", 7)
-    model.to(dtype)
+    model.to(torch.float32 if single else dtype)
     processes = join("cpu")
 
     def asked(step: int) -> list[Group]:
@@ -87,8 +88,15 @@ def fit(policy: Path, folder: Path, case: str, steps: int = 2) -> dict[str, Any]
         give(self)
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).clone())
 
+    reduce = ZeroOptimizer.reduce
+
+    def watched_there(self: ZeroOptimizer, own: Sequence[torch.Tensor]) -> None:
+        reduce(self, own)
+        found = dict(zip(self.parameters, self.gradients(), strict=True))
+        gradients.append(torch.cat([found[p].flatten() for p in model.parameters() if p.requires_grad]))
+
     reports: list[StepReport] = []
-    GradientSum.give = watched
+    GradientSum.give, ZeroOptimizer.reduce = watched, watched_there
     try:
         train(
             model,
@@ -103,9 +111,29 @@ def fit(policy: Path, folder: Path, case: str, steps: int = 2) -> dict[str, Any]
             on_step=reports.append,
         )
     finally:
-        GradientSum.give = give
+        GradientSum.give, ZeroOptimizer.reduce = give, reduce
     weights = {name: value.detach().clone() for name, value in model.named_parameters() if "lora" in name}
     return {"gradients": gradients, "reports": [asdict(report) for report in reports], "weights": weights}
+
+
+def spoiled(policy: Path, folder: Path) -> str:
+    """The error of a step in which one process alone has an infinite gradient, of a finite loss."""
+    take = GradientSum.take
+
+    def spoil(self: GradientSum) -> None:
+        for parameter in self._parameters:
+            if join("cpu").index == 1 and parameter.grad is not None:
+                parameter.grad.fill_(torch.inf)
+        take(self)
+
+    GradientSum.take = spoil
+    try:
+        fit(policy, folder, "float32")
+    except UserError as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        GradientSum.take = take
+    return ""
 
 
 def infinite(policy: Path, folder: Path) -> str:
@@ -126,10 +154,12 @@ def infinite(policy: Path, folder: Path) -> str:
 
 def main(policy: Path, folder: Path) -> None:
     processes = join("cpu")
-    names = SHARDED if processes.sharded else CASES
-    found: dict[str, Any] = {name: fit(policy, folder / name, name) for name in names}
+    names = SHARDED if processes.sharded or processes.zero == 1 else CASES
+    # DeepSpeed keeps weights and moments in float32.
+    found: dict[str, Any] = {name: fit(policy, folder / name, name, single=processes.zero > 0) for name in names}
     found["resumed"] = fit(policy, folder / "made by one", "float32", 4)
     found["infinite"] = infinite(policy, folder / "infinite")
+    found["spoiled"] = spoiled(policy, folder / "spoiled")
     torch.save(found, folder / f"{processes.index}.pt")
     leave()
 

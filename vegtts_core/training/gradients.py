@@ -45,6 +45,15 @@ class GradientSum:
             start += parameter.numel()
 
     @torch.no_grad()
+    def own(self) -> dict[torch.nn.Parameter, torch.Tensor]:
+        """At the end of a step, instead of ``give``: this process's part of the sum, zero where no pass reached."""
+        total = self._sum if self._sum is not None else self._begin()
+        self._sum = None
+        sizes = [parameter.numel() for parameter in self._parameters]
+        parts = total[: sum(sizes)].split(sizes)
+        return {p: part.view_as(p) for p, part in zip(self._parameters, parts, strict=True)}
+
+    @torch.no_grad()
     def give(self) -> None:
         """At the end of a step in which some process made a pass: the sum, in the parameters' dtype, on every process.
 

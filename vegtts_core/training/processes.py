@@ -12,6 +12,7 @@ not run.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,13 +37,15 @@ class ToldByMain(UserError):
 class Processes:
     """``count`` processes of which this is number ``index``. ``group``: torch's group for objects, None if alone.
 
-    ``sharded``: they were started to spread frozen weights (``sharding``).
+    ``sharded``: they were started to spread frozen weights (``sharding``); ``zero``: to spread the optimiser by this
+    stage of DeepSpeed's (``zero``), 0 if not.
     """
 
     count: int = 1
     index: int = 0
     group: Any = None
     sharded: bool = False
+    zero: int = 0
 
     @property
     def main(self) -> bool:
@@ -108,11 +111,6 @@ def join(device: str) -> Processes:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes()
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
-        raise UserError(
-            "DeepSpeed averages equal passes, and groups are unequal: launch with params/accelerate/fsdp.yaml, "
-            "which spreads the same frozen weights."
-        )
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device == "cuda" and torch.cuda.device_count() < local:
         raise UserError(
@@ -125,10 +123,31 @@ def join(device: str) -> Processes:
 
         # Frozen weights alone are spread, and by us: accelerate would spread, and average, what is trained as well.
         sharded = os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() == "true"
+        zero = _zero_stage()
+        os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
         state = PartialState(cpu=device == "cpu", timeout=PATIENCE)
         group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
-        _joined = Processes(state.num_processes, state.process_index, group, sharded)
+        _joined = Processes(state.num_processes, state.process_index, group, sharded, zero)
     return _joined
+
+
+def _zero_stage() -> int:
+    """The stage of DeepSpeed's ZeRO that this launch asks for, 0 for none. Raises UserError for what is not supported.
+
+    Its other entries are not read: rate, clipping and decay are those of the run's own parameters.
+    """
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() != "true":
+        return 0
+    stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
+    offload = {os.environ.get(f"ACCELERATE_DEEPSPEED_OFFLOAD_{part}_DEVICE", "none") for part in ("OPTIMIZER", "PARAM")}
+    if stage not in ("1", "2") or offload != {"none"} or "ACCELERATE_DEEPSPEED_CONFIG_FILE" in os.environ:
+        raise UserError(
+            "DeepSpeed works here with zero_stage 1 or 2, no offloading and no file of its own: launch with "
+            "params/accelerate/deepspeed.yaml, or fsdp.yaml, which spreads the frozen weights as stage 3 would."
+        )
+    if importlib.util.find_spec("deepspeed") is None:
+        raise UserError("DeepSpeed is not installed: pip install -e '.[deepspeed]', or launch without it.")
+    return int(stage)
 
 
 def leave() -> None:

@@ -12,6 +12,7 @@ It knows token ids, log-probabilities and advantages; it knows no tasks, rewards
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -47,8 +48,9 @@ from vegtts_core.training.groups import (
     size,
 )
 from vegtts_core.training.logprobs import grouped_logprobs
-from vegtts_core.training.processes import Processes, join
+from vegtts_core.training.processes import join
 from vegtts_core.training.sharding import Shards
+from vegtts_core.training.zero import ZeroOptimizer
 
 #: Files of a checkpoint that only the newest one needs.
 _STATE = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")
@@ -97,6 +99,8 @@ def train(
     except Stop as stop:
         steps = stop.step
     trainer.shards.gather()
+    if trainer.zero is not None:
+        trainer.zero.close()
     return steps
 
 
@@ -129,8 +133,11 @@ class GroupTrainer(GRPOTrainer):
         self.on_step: Callable[[StepReport], None] = lambda report: None
         self.keep_every = 1
         self.shards = Shards()
+        self.zero: ZeroOptimizer | None = None
         self.prepared = -1
         self.skipped, self.silent = True, 0
+        # accelerate imports DeepSpeed wherever it is installed, which then looks for a device, aloud.
+        os.environ.setdefault("DS_ACCELERATOR", next(model.parameters()).device.type)
         # TRL wants a data set and a reward; neither is looked at, since rollouts come judged.
         count = max(2, arguments.gradient_accumulation_steps * self.processes.count)
         nothing = Dataset.from_dict({"prompt": [""] * count})
@@ -140,7 +147,7 @@ class GroupTrainer(GRPOTrainer):
             args=arguments,
             train_dataset=nothing,
             processing_class=tokenizer,
-            callbacks=[_Watch(self.processes)],
+            callbacks=[_Watch(self)],
         )
         self.remove_callback(PrinterCallback)  # what a step did is its caller's to show
         # Every process has loaded the same frozen weights: nothing of them is sent, or looked at, by DDP.
@@ -149,6 +156,13 @@ class GroupTrainer(GRPOTrainer):
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, frozen)
         self._gradients = GradientSum(model.parameters(), self.processes)
         self._passed: dict[int, dict[str, float]] = {}
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """TRL's, or what spreads its state over the processes."""
+        made = super().create_optimizer(model)
+        if self.processes.zero and self.zero is None:
+            self.zero = self.optimizer = made = ZeroOptimizer(made, self.processes, self.args.max_grad_norm)
+        return made
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         count = self.args.gradient_accumulation_steps
@@ -265,7 +279,14 @@ class GroupTrainer(GRPOTrainer):
                 f"The loss of step {step} is {self.logged['loss']}: lower the learning rate; the checkpoint of step "
                 f"{step} is kept and is the last good one."
             )
-        self._gradients.give()
+        if self.zero is None:
+            self._gradients.give()
+        else:
+            own = self._gradients.own()
+            self.zero.reduce([own[parameter] for parameter in self.zero.parameters])
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        return super()._clip_grad_norm(model) if self.zero is None else self.zero.norm  # which clips by itself
 
     def _compute_loss(self, model: Any, inputs: Any) -> torch.Tensor:
         # As in one process, and on the bare model: neither sums over processes, of which some may have no group now.
@@ -287,7 +308,11 @@ class GroupTrainer(GRPOTrainer):
         if self.processes.main:
             shutil.rmtree(target, ignore_errors=True)  # half of one, from a process that was killed
         self.processes.wait()
+        if self.zero is not None:
+            self.zero.gather()
         Trainer._save_checkpoint(self, model, trial)  # not GRPOTrainer's, which adds a model card
+        if self.zero is not None:
+            self.zero.spread()
         self.processes.wait()
         if not self.processes.main:
             return
@@ -311,17 +336,17 @@ class GroupTrainer(GRPOTrainer):
 class _Watch(TrainerCallback):
     """Ends training where a gradient is not finite, before the optimiser makes weights of it."""
 
-    processes: Processes
+    trainer: GroupTrainer
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Called between the gradients' clipping and the step."""
-        model = others["model"]
-        for parameter in model.parameters():
-            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-                raise self.processes.failure(
-                    f"A gradient of step {state.global_step} is not finite: lower the learning rate; the checkpoint of "
-                    f"step {state.global_step} is kept and is the last good one."
-                )
+        zero = self.trainer.zero
+        found = [parameter.grad for parameter in others["model"].parameters() if parameter.grad is not None]
+        if not all(torch.isfinite(gradient).all() for gradient in found) or (zero and not math.isfinite(zero.norm)):
+            raise self.trainer.processes.failure(
+                f"A gradient of step {state.global_step} is not finite: lower the learning rate; the checkpoint of "
+                f"step {state.global_step} is kept and is the last good one."
+            )
 
 
 class _Alone:
