@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
+from safetensors.torch import load_file
 from together import CASES, SHARDED, fit
 
 from vegtts_core.errors import UserError
@@ -322,18 +323,18 @@ def test_a_whole_run_is_that_of_one_process(one: Run, two: Run) -> None:
 
 @NO_DEEPSPEED
 def test_a_whole_run_with_deepspeed_is_that_of_one_process(one: Run, tiny_policy: Path, tmp_path: Path) -> None:
-    # What is recorded of the teacher, in nested tables, is rounded to four digits, the last of which may differ.
     # A loss is a sum of terms of both signs, some 1e-2 in size.
-    assert_same(one, broken_and_resumed("deepspeed_cpu", tiny_policy, tmp_path), ("distillation",), atol=1e-7)
+    assert_same(one, broken_and_resumed("deepspeed_cpu", tiny_policy, tmp_path), atol=1e-7)
 
 
-def assert_same(one: Run, two: Run, but: Sequence[str] = (), atol: float = 1e-8) -> None:
+def assert_same(one: Run, two: Run, atol: float = 1e-8) -> None:
     assert one.manifest["processes"] == 1 and two.manifest["processes"] == COUNT
     timed = [name for name in one.samples if name.endswith("_seconds")]
     pd.testing.assert_frame_equal(two.samples.drop(columns=timed), one.samples.drop(columns=timed), rtol=1e-5)
     timed = [name for name in one.steps if name.endswith("_seconds")]
-    # An adapter's digest changes with any last digit.
-    same = [name for name in one.steps if name not in timed and name not in ("adapter_sha256", "evaluated", *but)]
+    # An adapter's digest changes with any last digit; so may the fourth, the last, of what is recorded of the teacher.
+    rounded = ("adapter_sha256", "evaluated", "distillation")
+    same = [name for name in one.steps if name not in timed and name not in rounded]
     pd.testing.assert_frame_equal(two.steps[same], one.steps[same], rtol=1e-4, atol=atol)
     counts = [name for name in one.compute if not name.endswith("_seconds")]
     assert {name: two.compute[name] for name in counts} == {name: one.compute[name] for name in counts}
@@ -344,7 +345,13 @@ def assert_same(one: Run, two: Run, but: Sequence[str] = (), atol: float = 1e-8)
 
 
 def test_its_adapters_are_those_of_one_process(one: Run, two: Run) -> None:
-    assert two.manifest["adapters"] == one.manifest["adapters"]
+    # A process samples and scores its share of the tasks: a matrix of another height may round otherwise.
+    first, mine, theirs = (
+        list(load_file(step_folder(run.folder / "checkpoints", step) / "adapter_model.safetensors").values())
+        for run, step in ((one, 1), (two, 3), (one, 3))
+    )
+    moved = relative(theirs, first)
+    assert moved > 1e-3 and relative(mine, theirs) < 1e-3 * moved
 
 
 def test_an_error_is_said_once_and_in_one_sentence(tmp_path: Path) -> None:

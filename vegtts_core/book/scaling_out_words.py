@@ -45,8 +45,8 @@ SITUATIONS = (
     ),
     Situation(
         "a node of 8",
-        "`num_processes` in `params/accelerate/ddp.yaml` or `fsdp.yaml`; for search `vllm: {tensor_parallel_size: 8}`",
-        "Two processes on one CPU over gloo, whole and with spread weights. No two GPUs",
+        "`num_processes` in `params/accelerate/ddp.yaml`, `fsdp.yaml` or `deepspeed.yaml`; for search `vllm: {tensor_parallel_size: 8}`",
+        "Two processes on one CPU over gloo, whole, with spread weights and with ZeRO 1 and 2. No two GPUs",
         "ttt_spread",
         "One process per task of a step has work. The main process evaluates alone",
     ),
@@ -180,6 +180,12 @@ COMMANDS = (
         f"accelerate launch --config_file params/accelerate/fsdp.yaml {_TRAIN} --params paper",
         Mark.NOT_RUN,
         "what it switches on ran in two processes on a CPU; refused for this policy",
+    ),
+    Command(
+        _NODE,
+        f"accelerate launch --config_file params/accelerate/deepspeed_cpu.yaml {_TRAIN} --params cpu",
+        Mark.RUN,
+        "in the tests, with a tiny policy; `deepspeed.yaml`, on GPUs, was not run",
     ),
     Command(
         _NODE,
