@@ -45,7 +45,8 @@ SITUATIONS = (
     ),
     Situation(
         "a node of 8",
-        "`num_processes` in `params/accelerate/ddp.yaml`, `fsdp.yaml` or `deepspeed.yaml`; for search `vllm: {tensor_parallel_size: 8}`",
+        "`num_processes` in `params/accelerate/ddp.yaml`, `fsdp.yaml` or `deepspeed.yaml`; for search "
+        "`vllm: {tensor_parallel_size: 8}`",
         "Two processes on one CPU over gloo, whole, with spread weights and with ZeRO 1 and 2. No two GPUs",
         "ttt_spread",
         "One process per task of a step has work. The main process evaluates alone",
