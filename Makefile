@@ -20,7 +20,7 @@ VLLM_READY := $(VLLM_VENV)/.ready
 SIDE_BY_SIDE := -n 2 --dist
 
 .DEFAULT_GOAL := help
-.PHONY: plan exploits gpu test-gpu record help setup vllm test-vllm book test test-browser test-slow chapter chapters lab run lint benchmarks clean
+.PHONY: pdf plan exploits gpu test-gpu record help setup vllm test-vllm book test test-browser test-slow chapter chapters lab run lint benchmarks clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +56,9 @@ $(VLLM_READY): pyproject.toml $(READY)
 
 book: $(READY) ## Build the book with a live experiment (SOURCE=recorded: from the recorded runs alone)
 	@$(PY) -m vegtts_core.book.build --source $(SOURCE) --params $(PARAMS)
+
+pdf: $(READY) ## Print the committed chapters into book/_build/book.pdf (needs Chromium)
+	@$(PY) -m vegtts_core.book.pdf
 
 chapter: $(READY) ## Run one chapter for new parameters: CHAPTER=05_1_scaling SEED=45 [K=16] [SOURCE=live] [PARAMS=cpu]
 	@test -n "$(CHAPTER)" || { echo "error: name a chapter, for example CHAPTER=05_1_scaling."; exit 1; }

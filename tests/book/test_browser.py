@@ -8,8 +8,9 @@ from __future__ import annotations
 from urllib.parse import unquote, urldefrag, urljoin
 
 import pytest
-from browsing import Visit, chromium, find_chromium, served, visit
+from browsing import Visit, chromium, served, visit
 
+from vegtts_core.book.pdf import find_chromium
 from vegtts_core.project import find_project_root
 
 pytestmark = pytest.mark.browser

@@ -72,19 +72,23 @@ def run_live(root: Path, params: str) -> None:
         raise UserError("The live run behind the chapters failed as said above: mend that, or use --source recorded.")
 
 
-def render(root: Path, staging: Path) -> Path:
-    """Let Jupyter Book make HTML of the staged book; returns the folder. Raises ``UserError`` if anything is amiss."""
+def render(root: Path, staging: Path, builder: str = "html") -> Path:
+    """Let Jupyter Book make HTML of the staged book; returns the folder. Raises ``UserError`` if anything is amiss.
+
+    ``builder``: *html*, a page per chapter, or *singlehtml*, all of it on one.
+    """
     web.write_script(staging / "_static")
     build = root / "book" / "_build"
-    for stale in ("html", ".doctrees"):
+    for stale in (builder, ".doctrees"):
         shutil.rmtree(build / stale, ignore_errors=True)
     # The package has no __main__, and its script may not be on PATH.
     jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     command = [*jupyter_book, "build", str(staging), "--path-output", str(root / "book"), "-W", "-n", "--keep-going"]
+    command += ["--builder", builder]
     finished = subprocess.run(command, check=False)
     if finished.returncode != 0:
         raise UserError("Jupyter Book reported the problems above: mend them, since each warning is an error here.")
-    return build / "html"
+    return build / builder
 
 
 def build_book(root: Path, source: str, params: str, sources: Path, commit: bool = False) -> Path:
