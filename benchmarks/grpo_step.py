@@ -261,6 +261,7 @@ def measure(case: Case, options: argparse.Namespace, arguments: list[str]) -> di
         "ours_peak_gib": memory[0],
         "peer_peak_gib": memory[1],
         "peer_micro_batch": micro_batch,
+        "peer_slices_tried": [size for size in sizes if size <= case.k],
         "cpu_ratio": busy[1] / busy[0],
         "cpu_seconds": busy,
         "gradient_deviation": deviation,

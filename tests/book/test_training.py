@@ -244,6 +244,8 @@ STEP = {
             "peer_seconds": 2.0 * ratio,
             "ours_peak_gib": 1.0,
             "peer_peak_gib": 2.0,
+            "peer_micro_batch": 4,
+            "peer_slices_tried": [2, 4],
             "gradient_deviation": 2e-6,
         }
         for case, ratio in (("400x32x20", 9.5), ("400x8x400", 0.9))

@@ -47,7 +47,7 @@ def absent(*names: str) -> str:
 
 
 def updates(found: Sequence[Recording]) -> pd.DataFrame:
-    """One row per case: columns where, groups, prompt, k, tokens, ours, peer, ratio, cpu, memory (text), deviation."""
+    """One row per case: columns where, groups, prompt, k, tokens, ours, peer, ratio, slice (text), memory (text), deviation."""
     rows = []
     for recording in found:
         data = recording.data
@@ -63,6 +63,7 @@ def updates(found: Sequence[Recording]) -> pd.DataFrame:
                     "ours": float(case["ours_seconds"]),
                     "peer": float(case["peer_seconds"]),
                     "ratio": float(case["ratio"]),
+                    "slice": f"{case['peer_micro_batch']} of {', '.join(map(str, case['peer_slices_tried']))}",
                     "memory": f"{case['ours_peak_gib']:.1f} / {case['peer_peak_gib']:.1f}",
                     "deviation": float(case["gradient_deviation"]),
                 }
@@ -79,6 +80,7 @@ UPDATE_COLUMNS = {
     "ours": Column("ours", ".2f", "s"),
     "peer": Column("TRL", ".2f", "s"),
     "ratio": Column("ratio", "{:.1f}×"),
+    "slice": Column("TRL's slice, of those tried"),
     "memory": Column("memory, ours / TRL", "", "GiB"),
     "deviation": Column("gradients differ by", ".0e"),
 }
