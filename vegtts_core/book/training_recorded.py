@@ -47,7 +47,7 @@ def absent(*names: str) -> str:
 
 
 def updates(found: Sequence[Recording]) -> pd.DataFrame:
-    """One row per case: columns where, groups, prompt, k, tokens, ours, peer, ratio, slice (text), memory (text), deviation."""
+    """One row per case: where, groups, prompt, k, tokens, ours, peer, ratio, slice and memory (texts), deviation."""
     rows = []
     for recording in found:
         data = recording.data
