@@ -39,3 +39,8 @@ def test_without_a_browser_nothing_is_begun(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(pdf, "render", lambda *given: pytest.fail("rendered"))
     with pytest.raises(UserError, match="install it"):
         pdf.make_pdf(tmp_path)
+
+
+def test_charts_are_printed_as_they_were_drawn() -> None:
+    given = '<script src="a.js"></script><script defer="defer" src="_static/vegtts-charts.js"></script><p>x</p>'
+    assert pdf.printable(given) == '<script src="a.js"></script><p>x</p>'

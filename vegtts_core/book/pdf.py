@@ -7,6 +7,7 @@ browser. Code is left out. Nothing is executed: what is printed are the executed
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -53,10 +54,20 @@ def print_page(page: Path, target: Path) -> None:
         raise UserError(f"Chromium printed nothing ({last}): try {command[0]} by hand.")
 
 
+def printable(text: str) -> str:
+    """The page without the script that makes its charts interactive: they are printed as they were drawn.
+
+    Sphinx writes it into the root document's folder, its links relative to the folder above, where it must lie.
+    """
+    return re.sub(r'<script[^>]*src="_static/vegtts-charts\.js[^>]*></script>', "", text)
+
+
 def make_pdf(root: Path) -> Path:
     """Render the committed chapters on one page and print it; returns the PDF."""
     browser()  # before minutes are spent
-    page = render(root, stage(root), "singlehtml") / "chapters" / "intro.html"
+    folder = render(root, stage(root), "singlehtml")
+    page = folder / "book.html"
+    page.write_text(printable((folder / "chapters" / "intro.html").read_text(encoding="utf-8")), encoding="utf-8")
     target = root / "book" / "_build" / "book.pdf"
     print_page(page, target)
     return target
