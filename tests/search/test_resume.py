@@ -9,15 +9,17 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from vegtts_core.runs import load_run
 from vegtts_core.runs.schema import MEASURED
+from vegtts_core.search.__main__ import main
 
 KILLS = 3
 
 
-def start(yaml: Path, folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "vegtts_core.search", "--params", str(yaml), "--folder", str(folder)]
+def start(params: Path, folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "vegtts_core.search", "--params", str(params), "--folder", str(folder)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -52,3 +54,13 @@ def test_the_command_line_says_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Unknown parameter kk" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_one_run_of_a_family_goes_where_all_of_them_would_put_it(tiny_yaml: Path, tmp_path: Path) -> None:
+    values = yaml.safe_load(tiny_yaml.read_text())["best_of_n"] | {"tasks": [4], "seeds": [1], "k": 2}
+    family = tmp_path / "family.yaml"
+    family.write_text(yaml.safe_dump({"study": values | {"vary": {"cool": {"temperature": 0.2}, "warm": {}}}}))
+    arguments = ["--params", str(family), "--section", "study", "--folder", str(tmp_path / "runs")]
+    assert main([*arguments, "--only", "cool"]) == 0
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["cool"]
+    assert load_run(tmp_path / "runs" / "cool").manifest["parameters"]["temperature"] == 0.2

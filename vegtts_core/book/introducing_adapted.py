@@ -17,11 +17,10 @@ from vegtts_core.book import trajectories_curse as curse
 from vegtts_core.book import trajectories_diversity as div
 from vegtts_core.book.adapting_words import plural
 from vegtts_core.book.probing_words import change_text, moved
-from vegtts_core.book.runs import training_runs
+from vegtts_core.book.runs import names_runs, training_runs
 from vegtts_core.book.selecting_words import points
 from vegtts_core.book.verdicts import Finding, Outcome
 from vegtts_core.metrics import Quarter
-from vegtts_core.parameters import read_yaml
 from vegtts_core.runs import Run
 from vegtts_core.statistics import Interval, wilson
 
@@ -29,18 +28,12 @@ EARLY = (1, 2)
 """Where over-sharpening has its peak, by section 5.3."""
 
 
-def names(source: str, params: str | Path, section: str) -> bool:
-    """Whether ``params`` has such runs: recorded ones, or for live chapters a section that says how to make them."""
-    values = read_yaml(params)
-    return bool(((values.get("recorded") or {}) if source == "recorded" else values).get(section))
-
-
 def findings(source: str, params: str | Path) -> dict[str, Finding]:
     """By claim id; empty where ``params`` names no adaptation runs."""
-    if not names(source, params, "adaptation"):
+    if not names_runs(source, params, "adaptation"):
         return {}
     found = of_runs(training_runs(source, params, "adaptation"))
-    if source != "recorded" or names(source, params, "probe"):
+    if source != "recorded" or names_runs(source, params, "probe"):
         found["anti-calibration"] = anti_calibration(probing.changes(probing.material(source, params)))
     if thinned := ctl.density_runs(source, params):
         text = f"{plural(len(thinned), 'run')} under other rewards, in the chapter's table"

@@ -55,6 +55,12 @@ def _cut(run: Run, seed: int | None, k: int | None) -> Run:
     return replace(run, samples=samples.reset_index(drop=True))
 
 
+def names_runs(source: str, params: str | Path, section: str) -> bool:
+    """Whether ``params`` has runs of a family: recorded ones, or for live chapters a section that says how to make."""
+    values = read_yaml(params)
+    return bool(((values.get("recorded") or {}) if source == "recorded" else values).get(section))
+
+
 def training_runs(source: str, params: str | Path, section: str, seed: int | None = None) -> dict[str, Run]:
     """The runs of a family (``adaptation``, ``sdpo_feedback``, ``isolated``, ``learning_rates`` …) by name.
 

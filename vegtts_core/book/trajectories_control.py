@@ -18,10 +18,9 @@ from vegtts_core import metrics
 from vegtts_core.book import published
 from vegtts_core.book.adapting_step import judged
 from vegtts_core.book.prose import number
-from vegtts_core.book.runs import best_of_n_run, training_runs
+from vegtts_core.book.runs import best_of_n_run, names_runs, training_runs
 from vegtts_core.book.tables import Column
 from vegtts_core.errors import UserError
-from vegtts_core.parameters import read_yaml
 from vegtts_core.runs import Run
 from vegtts_core.statistics import Interval, mean_interval
 
@@ -182,9 +181,8 @@ def beside_other(best_of_n: Run | None, runs: Mapping[str, Run], protocol: str) 
 
 def density_runs(source: str, params: str | Path, seed: int | None = None) -> dict[str, Run]:
     """The runs that differ in how sparse their rewards are; none where the parameters name no such family."""
-    values = read_yaml(params)
-    known = (values.get("recorded") or {}) if source == "recorded" else values
-    return training_runs(source, params, DENSITY_FAMILY, seed) if known.get(DENSITY_FAMILY) else {}
+    named = names_runs(source, params, DENSITY_FAMILY)
+    return training_runs(source, params, DENSITY_FAMILY, seed) if named else {}
 
 
 def density(runs: Mapping[str, Run]) -> pd.DataFrame:

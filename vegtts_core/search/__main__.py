@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--section", default=KIND, help=f"which family of runs of it (default: {KIND})")
     parser.add_argument("--only", action="append", help="of that family, the run of this name (may be given again)")
     parser.add_argument(
-        "--folder", type=Path, help="where the run goes (several: each by its name; default: runs/best_of_n-<digest>)"
+        "--folder", type=Path, help="where the run goes, one of a family by its name (default: runs/best_of_n-<digest>)"
     )
     parser.add_argument("--seed", type=int, action="append", help="replace the seeds (may be given several times)")
     parser.add_argument("--k", type=int, help="samples per task and seed")
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         overrides = {"seeds": chosen.seed, "k": chosen.k}
         family = BestOfNParameters.family(chosen.section, chosen.params, overrides, chosen.only)
         for name, parameters in family.items():
-            folder = chosen.folder / name if chosen.folder and len(family) > 1 else chosen.folder
+            folder = chosen.folder / name if chosen.folder and name != chosen.section else chosen.folder
             console.print(f"[bold]{name}[/bold]", highlight=False)
             runs.append(best_of_n(parameters, folder, console=console))
     except UserError as error:
