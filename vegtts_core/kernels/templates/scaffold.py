@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from vegtts_core.errors import UserError
 from vegtts_core.kernels.templates.coverage import template_of
+from vegtts_core.kernels.templates.glossary import meanings
 from vegtts_core.kernels.templates.honest import honest_filling
 from vegtts_core.kernels.templates.lines import parse_filling, written
 from vegtts_core.kernels.templates.types import ChoiceHole, ExpressionHole, Hole, Template, ValueType
@@ -79,10 +80,12 @@ def _question(task: Task) -> str:
     template = template_of(task)
     model = ast.get_source_segment(task.source, reference_class(task.source))
     shapes = ", ".join(f"{spec.name}: {_shape(spec.shape)}" for spec in task.inputs)
+    formulas = "".join(f"\nHere {meaning}." for meaning in meanings(task))
     holes = "\n".join(f"- {_hole(hole)}" for hole in template.holes)
     return (
-        f"{_FENCE}python\n{model}\n{_FENCE}\nInputs: {shapes}.\n\nTemplate ({template.family.value}):\n{_FENCE}\n"
-        f"{template.outline}\n{_FENCE}\nHoles:\n{holes}{_constants(template)}"
+        f"{_FENCE}python\n{model}\n{_FENCE}\nInputs: {shapes}.{formulas}\n\n"
+        f"Template ({template.family.value}):\n{_FENCE}\n{template.outline}\n{_FENCE}\n"
+        f"Holes:\n{holes}{_constants(template)}"
     )
 
 
