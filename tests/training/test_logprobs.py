@@ -26,7 +26,9 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from vegtts_core.errors import UserError
 from vegtts_core.policy import TransformersPolicy, load_policy
+from vegtts_core.training import logprobs
 from vegtts_core.training.logprobs import PromptPath, completion_logprobs, grouped_logprobs, prompt_path
+from vegtts_core.training.update import matmul_precision
 
 PACKED, PLAIN = PromptPath.PACKED, PromptPath.PLAIN
 VOCABULARY = 211
@@ -292,6 +294,28 @@ def test_a_policy_and_a_trainer_may_share_a_model():
     reference = copy.deepcopy(model)
     reference.get_base_model().set_attn_implementation("sdpa")
     assert_plain(model, reference, prompt, completions, 0.25, 1e-5)
+
+
+def test_the_trial_is_made_in_float32_whatever_the_caller_allows(monkeypatch):
+    """Both ways in TF32 deviate by more than any tolerance: the model would be run plainly, five times slower."""
+    inside = []
+    packed = logprobs._packed
+
+    def spied(*arguments):
+        inside.append(torch.get_float32_matmul_precision())
+        return packed(*arguments)
+
+    monkeypatch.setattr(logprobs, "_packed", spied)
+    with matmul_precision(True, "cuda"):
+        assert prompt_path(random_model(LLAMA, torch.float32, True)) is PACKED
+        assert torch.get_float32_matmul_precision() == "high"
+    assert inside == ["highest"]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_trial_holds_under_tf32():
+    with matmul_precision(True, "cuda"):
+        assert prompt_path(load_policy("embedded", device="cuda").model) is PACKED
 
 
 def test_what_makes_no_sense_is_said():
