@@ -20,6 +20,8 @@ from vegtts_core.plan.prompts import prompt_counter
 from vegtts_core.project import recorded_folder
 
 TOLERANCE = 0.3
+#: A teacher's pass has a cost of its own beside that of its tokens: from one kind of teacher to the other, within half.
+TEACHERS_TOLERANCE = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def test_a_run_costs_what_its_plan_says(name, sources, observed):
     for kind in ("sampling", "evaluation", "update"):
         assert close(getattr(spent, kind), record[f"{kind}_seconds"]), kind
     assert spent.preparing is not None and abs(spent.preparing - record["preparing_seconds"]) <= max(
-        1.0, TOLERANCE * record["preparing_seconds"]
+        1.0, TEACHERS_TOLERANCE * record["preparing_seconds"]
     )
     assert spent.recorded is not None and close(spent.recorded, record["wall_seconds"])
     assert plan.device_seconds is not None and close(plan.device_seconds, record["device_seconds"])
@@ -124,7 +126,7 @@ def test_best_of_n_samples_as_fast_as_adaptations_say(observed):
     assert plan.expected_seconds.evaluation is None  # no candidate in this scaffold was judged there
 
 
-@pytest.mark.parametrize(("name", "updates"), [("rlvr_embedded", 40), ("warm_start_embedded", 95)])
+@pytest.mark.parametrize(("name", "updates"), [("rlvr_embedded", 40), ("warm_start_embedded", 532)])
 def test_the_outer_loop_is_counted_as_it_ran(name, updates, observed):
     work = recorded_work(name)
     _, record = record_of(name)
