@@ -41,8 +41,8 @@ def rates_text(worth: pd.DataFrame) -> str:
     """What each of our learning rates gives."""
     return "; ".join(
         f"{str(row['source']).removeprefix('rate ')}: "
-        + ("flat" if row["flat"] else f"best at step {row['step']} of {row['last_step']}")
-        + f" ({row['fast']} of {row['rollouts']} rollouts fast)"
+        + ("flat" if row["flat"] else f"best at step {row['step']:.0f} of {row['last_step']:.0f}")
+        + f" ({row['fast']:.0f} of {row['rollouts']:.0f} rollouts fast)"
         for row in worth.to_dict("records")
     )
 
