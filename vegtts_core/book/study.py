@@ -1,0 +1,56 @@
+"""The runs that a chapter reports: its own, recorded or live, and the study's recorded runs on a GPU beside them.
+
+The study is what ``params/h100.yaml`` was made of; its ``recorded`` section lists the folders in ``data/runs/``. A live
+chapter makes its own run anew and sets the study's beside it all the same. It knows names of runs, not what is in them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vegtts_core.book.runs import best_of_n_run, names_runs, training_runs
+from vegtts_core.parameters import read_yaml
+from vegtts_core.project import recorded_folder
+from vegtts_core.runs import Run, load_run
+
+#: The parameter file of the study.
+STUDY = "h100"
+_EMBEDDED = "SmolLM2-135M"
+
+
+def studied(section: str) -> dict[str, Run]:
+    """The study's recorded runs of a family (``best_of_n``, ``adaptation``, …) by name; none if none is recorded yet."""
+    names = (read_yaml(STUDY).get("recorded") or {}).get(section) or []
+    return {name: load_run(recorded_folder() / name) for name in ([names] if isinstance(names, str) else names)}
+
+
+def searches(source: str, params: str | Path, seed: int | None = None, k: int | None = None) -> dict[str, Run]:
+    """Best-of-N runs by label: the chapter's own first, then the study's. Raises UserError."""
+    own = best_of_n_run(source, params, seed, k)
+    found = {label(own): own}
+    for run in studied("best_of_n_study").values():
+        found.setdefault(label(run), run)
+    return found
+
+
+def adaptations(source: str, params: str | Path, section: str = "adaptation", seed: int | None = None) -> dict[str, Run]:
+    """Runs that move weights by name: the chapter's own first (where ``params`` has any), then the study's."""
+    own = training_runs(source, params, section, seed) if names_runs(source, params, section) else {}
+    return own | {name: run for name, run in studied(section).items() if name not in own}
+
+
+def label(run: Run) -> str:
+    """What tells a run from others in one line: policy, scaffold, temperature, device (``1.5B, template, T = 1, H100``)."""
+    parameters = run.manifest["parameters"]
+    scaffolds = parameters.get("scaffold") or " and ".join(parameters["scaffolds"])
+    machine = run.manifest["machine"]
+    device = str(machine.get("gpu", "")).removeprefix("NVIDIA ").split(" ")[0] or "CPU"
+    return f"{policy(run)}, {scaffolds}, T = {parameters['temperature']:g}, {device}"
+
+
+def policy(run: Run) -> str:
+    """The policy in short: ``SmolLM2-135M`` or ``Qwen2.5-Coder-1.5B``, with ``adapted`` where it has an adapter."""
+    identity = run.manifest["policy"]
+    name = _EMBEDDED if identity["name"] == "embedded" else str(identity["name"]).rsplit("/", 1)[-1]
+    name = name.split("-Instruct")[0]
+    return f"{name}, adapted" if identity.get("adapter_sha256") else name
