@@ -9,21 +9,39 @@ said.
 from vegtts_core.statistics.bootstrap import Interval, Population, cluster_weights, mean_interval, weighted_means
 from vegtts_core.statistics.correlation import Correlation, length_control, spearman, within_task_spearman
 from vegtts_core.statistics.paired import Alternative, Test, cohens_h, sign_test, wilcoxon_log_ratio, wilson
+from vegtts_core.statistics.power import (
+    Effect,
+    count_power,
+    equality_power,
+    least_spread,
+    mean_effect,
+    mean_power,
+    of_interval,
+    t_interval,
+)
 from vegtts_core.statistics.quartiles import surprisal_quartiles
 
 __all__ = [
     "Alternative",
     "Correlation",
+    "Effect",
     "Interval",
     "Population",
     "Test",
     "cluster_weights",
     "cohens_h",
+    "count_power",
+    "equality_power",
+    "least_spread",
     "length_control",
+    "mean_effect",
     "mean_interval",
+    "mean_power",
+    "of_interval",
     "sign_test",
     "spearman",
     "surprisal_quartiles",
+    "t_interval",
     "weighted_means",
     "wilcoxon_log_ratio",
     "wilson",
