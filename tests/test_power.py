@@ -16,6 +16,7 @@ from vegtts_core.statistics import (
     mean_power,
     of_interval,
     t_interval,
+    tasks_needed,
 )
 from vegtts_core.statistics.bootstrap import Interval
 from vegtts_core.statistics.power import ALPHA
@@ -111,3 +112,17 @@ def test_a_bootstrap_alone_is_widened_by_the_t_quantile() -> None:
     assert found.test.low < 0.1 and found.spread == pytest.approx(0.2 / 1.959964 * math.sqrt(5))
     assert of_interval(Interval(0.3, 0.1, 0.5, 3)).sign == 0 and of_interval(Interval(0.3, 0.1, 0.5, 30)).sign == 1
     assert of_interval(Interval(0.3, math.nan, math.nan, 1)).sign == 0
+
+
+@given(EFFECTS, SPREADS)
+def test_tasks_needed_are_just_enough(effect: float, spread: float) -> None:
+    n = tasks_needed(effect, spread)
+    if n is None:
+        assert mean_power(effect, spread, 1000) < 0.8
+    else:
+        assert mean_power(effect, spread, n) >= 0.8 and (n == 2 or mean_power(effect, spread, n - 1) < 0.8)
+
+
+def test_tasks_needed_of_nothing_known() -> None:
+    assert tasks_needed(0.0, 0.3) is None and tasks_needed(0.3, math.nan) is None
+    assert mean_effect([0.3], ["a"]).needed(0.3) is None

@@ -1,4 +1,4 @@
-"""The intro's claims on made tables: what is supported, contradicted, undecided."""
+"""The rules of the table of claims on made tables: what is replicated, what not, what is undecided or an artefact."""
 
 import math
 
@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from vegtts_core import metrics
-from vegtts_core.book import published, verdicts
-from vegtts_core.book.verdicts import Outcome
+from vegtts_core.book import published, verdicts, verdicts_search, verdicts_study
+from vegtts_core.book.verdicts import Entry, Finding, Outcome
 from vegtts_core.book.verdicts_measured import measured
 from vegtts_core.book.walking import Walk
 from vegtts_core.runs.schema import SAMPLES
@@ -39,38 +39,101 @@ def table(surprising_is_fast: bool, tasks: int = 8, k: int = 20, correct: bool =
 
 
 def outcomes(samples: pd.DataFrame) -> dict[str, Outcome]:
-    return {name: finding.outcome for name, finding in verdicts.findings(metrics.under(samples, "sound")).items()}
+    found = verdicts_search.findings(metrics.under(samples, "sound"))
+    return {name: finding.outcome for name, finding in found.items()}
 
 
 def test_a_world_in_which_surprise_is_speed() -> None:
     found = outcomes(table(surprising_is_fast=True))
-    assert found["search-solves-all"] is Outcome.SUPPORTED
-    assert found["surprisal-beats-confidence"] is Outcome.SUPPORTED
-    assert found["inverse-confidence"] is Outcome.SUPPORTED
-    assert found["huge-speedups"] is Outcome.CONTRADICTED
+    assert found["search-solves-all"] is Outcome.REPLICATED
+    assert found["surprisal-beats-confidence"] is Outcome.REPLICATED
+    assert found["inverse-confidence"] is Outcome.REPLICATED
+    assert found["huge-speedups"] is Outcome.ARTEFACT
 
 
 def test_a_world_in_which_confidence_is_speed() -> None:
     found = outcomes(table(surprising_is_fast=False))
-    assert found["surprisal-beats-confidence"] is Outcome.CONTRADICTED
-    assert found["inverse-confidence"] is Outcome.CONTRADICTED
+    assert found["surprisal-beats-confidence"] is Outcome.NOT_REPLICATED
+    assert found["inverse-confidence"] is Outcome.NOT_REPLICATED
 
 
 @pytest.mark.parametrize("samples", [table(True, correct=False), table(True, tasks=1), table(True, tasks=1, k=1)])
-def test_poor_data_decide_nothing_about_selection(samples: pd.DataFrame) -> None:
-    found = outcomes(samples)
-    assert found["surprisal-beats-confidence"] in (Outcome.UNDECIDED, Outcome.CONTRADICTED, Outcome.SUPPORTED)
-    if samples["task"].nunique() == 1:
-        assert found["surprisal-beats-confidence"] is Outcome.UNDECIDED
+def test_poor_data_decide_nothing_about_selection_and_have_no_power(samples: pd.DataFrame) -> None:
+    found = verdicts_search.findings(metrics.under(samples, "sound"))
+    for name in ("surprisal-beats-confidence", "top3-is-oracle", "saturation"):
+        assert found[name].outcome is Outcome.UNDECIDED and found[name].power == 0, name
+
+
+def test_power_rises_with_tasks() -> None:
+    few, many = (verdicts_search.findings(metrics.under(mixed(tasks), "sound")) for tasks in (5, 16))
+    name = "surprisal-beats-confidence"
+    assert 0 < few[name].power < many[name].power < 1 and few[name].n == "5 tasks × 3 seeds × 20"
+
+
+def mixed(tasks: int) -> pd.DataFrame:
+    """Surprise is speed in every other task."""
+    worlds = [table(bool(task % 2), tasks).query(f"task_id == {task}") for task in range(1, tasks + 1)]
+    return pd.concat(worlds, ignore_index=True)
+
+
+def test_only_the_published_protocol_makes_an_artefact() -> None:
+    sound = {"a": Finding("no", Outcome.NOT_REPLICATED), "b": Finding("open", Outcome.UNDECIDED, power=0.6)}
+    paper = {name: Finding("yes", Outcome.REPLICATED) for name in sound}
+    found = verdicts_search.with_artefacts(sound, paper)
+    assert found["a"].outcome is Outcome.ARTEFACT and "yes" in found["a"].why
+    assert found["b"].outcome is Outcome.UNDECIDED
+    assert verdicts_search.with_artefacts(sound, sound) == sound
+
+
+@pytest.mark.parametrize(
+    ("found", "outcome"),
+    [
+        ([], Outcome.NOT_RUN),
+        ([Outcome.UNDECIDED, Outcome.REPLICATED], Outcome.REPLICATED),
+        ([Outcome.REPLICATED, Outcome.NOT_REPLICATED], Outcome.NOT_REPLICATED),
+        ([Outcome.REPLICATED, Outcome.ARTEFACT], Outcome.ARTEFACT),
+        ([Outcome.UNDECIDED, Outcome.UNDECIDED], Outcome.UNDECIDED),
+    ],
+)
+def test_a_claim_is_replicated_only_if_no_policy_contradicts_it(found: list[Outcome], outcome: Outcome) -> None:
+    assert verdicts.overall(Finding("", each) for each in found) is outcome
+
+
+def test_the_shown_finding_has_most_power_and_the_others_are_counted() -> None:
+    given = {
+        "small": Finding("s", Outcome.UNDECIDED, power=0.1),
+        "large": Finding("l", Outcome.UNDECIDED, power=0.9),
+        "other": Finding("o", Outcome.REPLICATED, "It holds.", power=0.5),
+    }
+    entry = Entry(published.claims()[0], given)
+    assert entry.deciding == ("other", given["other"])
+    assert entry.finding.why == "It holds. Other runs: 2 undecided."
+    without = Entry(published.claims()[0], {name: given[name] for name in ("small", "large")})
+    assert without.deciding[0] == "large" and without.outcome is Outcome.UNDECIDED
+
+
+def made(**findings: Finding) -> verdicts.Entries:
+    return verdicts_study.by_claim({"one policy": {name.replace("_", "-"): each for name, each in findings.items()}})
 
 
 def test_every_claim_has_a_row_and_the_tally_adds_up() -> None:
-    rows = verdicts.claims_table(metrics.under(table(True), "sound"))
-    assert len(rows) == len(published.claims())
-    assert sum(verdicts.tally(rows).values()) == len(rows)
+    found = verdicts_search.findings(metrics.under(table(True), "sound"))
+    entries = verdicts_study.by_claim({"A policy": found, "Another": found})
+    rows = pd.concat([verdicts.claims_table(entries, main) for main in (True, False)])
+    assert len(rows) == len(published.claims()) == sum(verdicts.tally(entries).values())
     needs = {claim.sentence: claim.needs for claim in published.claims()}
-    for row in rows.itertuples():
-        assert (row.outcome == "not run") == (needs[row.claim] is not published.Needs.BEST_OF_N)
+    for row in rows.to_dict("records"):
+        assert ("not run" in row["outcome"]) == (needs[row["claim"]] is not published.Needs.BEST_OF_N)
+        assert row["published"] and row["why"]
+    assert verdicts.letters(entries) == {"A policy": "A", "Another": "B"}
+    assert verdicts.legend(entries) == "A: A policy; B: Another"
+    assert list(verdicts.policies_columns(entries)) == list(verdicts.policies_table(entries).columns)
+
+
+def test_cells_name_the_power_where_there_is_one() -> None:
+    entries = made(saturation=Finding("x", Outcome.UNDECIDED, power=0.2), quartiles=Finding("y", Outcome.REPLICATED))
+    cells = verdicts.policies_table(entries)["A"].dropna().tolist()
+    assert cells == ["undecided (20%)", "replicated"]
 
 
 def test_figure_one_has_the_paper_beside_both_protocols() -> None:
@@ -97,9 +160,9 @@ def test_a_wrong_candidate_that_is_paid_contradicts_the_claim() -> None:
     samples = twice(np.random.default_rng(0).normal(size=60), noise=0.0)
     assert measured(samples, [walks["good"]])["no-reward-hacking"].outcome is Outcome.UNDECIDED
     found = measured(samples, [walks["good"], walks["bad"]])["no-reward-hacking"]
-    assert found.outcome is Outcome.CONTRADICTED and "wrong" in found.here and "honest" not in found.here
-    rows = verdicts.claims_table(metrics.under(samples, "sound"), measured(samples, [walks["bad"]]))
-    assert (rows["outcome"] == "contradicted").any()
+    assert found.outcome is Outcome.NOT_REPLICATED and "wrong" in found.here and "honest" not in found.here
+    entries = verdicts_study.by_claim({"one policy": dict(measured(samples, [walks["bad"]]))})
+    assert entries["no-reward-hacking"].outcome is Outcome.NOT_REPLICATED
 
 
 def twice(logs: np.ndarray, noise: float) -> pd.DataFrame:
@@ -109,7 +172,25 @@ def twice(logs: np.ndarray, noise: float) -> pd.DataFrame:
     return samples.assign(published_speedup=np.exp(logs), retimed_published_speedup=np.exp(again), retimed_correct=True)
 
 
-@pytest.mark.parametrize(("noise", "outcome"), [(0.0, Outcome.SUPPORTED), (30.0, Outcome.CONTRADICTED)])
+@pytest.mark.parametrize(("noise", "outcome"), [(0.0, Outcome.REPLICATED), (30.0, Outcome.NOT_REPLICATED)])
 def test_a_ranking_is_consistent_if_it_repeats(noise: float, outcome: Outcome) -> None:
     samples = twice(np.random.default_rng(0).normal(size=60), noise)
     assert measured(samples, [])["fast-proxy"].outcome is outcome
+
+
+def test_three_tasks_that_agree_exactly_do_not_decide_a_ranking() -> None:
+    samples = twice(np.random.default_rng(0).normal(size=60), noise=0.0)
+    assert measured(samples[samples["task_id"] <= 3], [])["fast-proxy"].outcome is Outcome.UNDECIDED
+
+
+def test_recorded_runs_fill_the_table() -> None:
+    entries = verdicts_study.entries("recorded", "cpu")
+    assert entries["headline-gap"].outcome is Outcome.ARTEFACT
+    run = {name for name, entry in entries.items() if entry.outcome is not Outcome.NOT_RUN}
+    assert {"search-beats-adaptation", "equivalent-k", "rho-deepens", "transfer", "feedback-no-lift", "regimes"} <= run
+    for name, entry in entries.items():
+        for found in entry.findings.values():
+            assert found.why and (math.isnan(found.power) or 0 <= found.power <= 1), name
+        if entry.claim.main and entry.findings and name != "headline-gap":
+            assert entry.finding.n and not math.isnan(entry.finding.power), name
+    assert set(verdicts_study.decided(entries)) == run

@@ -1,7 +1,7 @@
 """Chapter 1: the claims of the paper's introduction, each with what would decide it, where, and what stands now.
 
-The quotations and what would decide them are data (``data/published/introduction.json``); outcomes come from the rules
-behind the intro's table (``verdicts``, ``verdicts_measured``) and from ``introducing_adapted``. It measures nothing.
+The quotations and what would decide them are data (``data/published/introduction.json``); outcomes come from the
+study's table of claims (``verdicts_study``), so that a claim has one verdict in the whole book. It measures nothing.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def checklist(findings: Mapping[str, Finding]) -> pd.DataFrame:
 
 def tally(table: pd.DataFrame) -> dict[str, str]:
     """How many quotations have each outcome, all of them named, and how many there are (``claims``)."""
-    names = (Outcome.SUPPORTED.value, Outcome.CONTRADICTED.value, Outcome.UNDECIDED.value, NOT_YET)
+    names = (*(outcome.value for outcome in Outcome if outcome is not Outcome.NOT_RUN), NOT_YET)
     return {"claims": str(len(table))} | {name: str(int((table["outcome"] == name).sum())) for name in names}
 
 
@@ -105,9 +105,9 @@ def _signal(recorded: list[measurement_aa.Calibration]) -> Finding | None:
         return None
     text = f"identical code is called faster in {measurement_aa.everywhere(recorded, 'published')} of measurements"
     if all(share.low > measurement_aa.TARGET for share in shares):
-        return Finding(text, Outcome.CONTRADICTED)
+        return Finding(text, Outcome.NOT_REPLICATED)
     settled = all(share.high <= measurement_aa.TARGET for share in shares)
-    return Finding(text, Outcome.SUPPORTED if settled else Outcome.UNDECIDED)
+    return Finding(text, Outcome.REPLICATED if settled else Outcome.UNDECIDED)
 
 
 def _matched() -> Finding:
@@ -118,7 +118,7 @@ def _matched() -> Finding:
         f"search {costs['budget']}"
     )
     equal = costs["named-cost"].replace(",", "") == costs["budget"]
-    return Finding(text, Outcome.SUPPORTED if equal else Outcome.CONTRADICTED)
+    return Finding(text, Outcome.REPLICATED if equal else Outcome.NOT_REPLICATED)
 
 
 def _price(run: Run) -> Finding:

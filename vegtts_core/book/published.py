@@ -12,6 +12,7 @@ A path ``table/row/column`` names one value.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -69,17 +70,27 @@ class Needs(StrEnum):
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, in our words. ``values`` are the paths of the published numbers behind it."""
+    """A claim of the paper, in our words. ``values`` are the paths of the published numbers behind it.
+
+    ``figure`` says them in a line, with the values by position; ``main``: one of those that the argument rests on.
+    """
 
     id: str
     sentence: str
     section: str
     needs: Needs
     values: tuple[str, ...]
+    figure: str
+    main: bool
 
     def published(self) -> dict[str, float | str]:
         """Each path with its published value."""
         return {path: value(path) for path in self.values}
+
+    @property
+    def text(self) -> str:
+        """The published figure in a line."""
+        return re.sub(r"(?<![\w.])-(?=\d)", "−", self.figure.format(*self.published().values()))
 
 
 @dataclass(frozen=True)
@@ -145,9 +156,10 @@ def value(path: str) -> float | str:
 
 
 def claims(needs: Needs | None = None) -> list[Claim]:
-    """The paper's claims in the order of the argument, all or those that need one kind of run."""
+    """The paper's claims, the main ones first, all or those that need one kind of run."""
     found = [
-        Claim(c["id"], c["sentence"], c["section"], Needs(c["needs"]), tuple(c["values"])) for c in _read("claims.json")
+        Claim(c["id"], c["sentence"], c["section"], Needs(c["needs"]), tuple(c["values"]), c["figure"], c["main"])
+        for c in _read("claims.json")
     ]
     return [claim for claim in found if needs is None or claim.needs is needs]
 

@@ -19,7 +19,7 @@ _EMBEDDED = "SmolLM2-135M"
 
 
 def studied(section: str) -> dict[str, Run]:
-    """The study's recorded runs of a family (``best_of_n``, ``adaptation``, …) by name; none if none is recorded yet."""
+    """The study's recorded runs of a family (``adaptation``, …) by name; none if none is recorded yet."""
     names = (read_yaml(STUDY).get("recorded") or {}).get(section) or []
     return {name: load_run(recorded_folder() / name) for name in ([names] if isinstance(names, str) else names)}
 
@@ -33,14 +33,16 @@ def searches(source: str, params: str | Path, seed: int | None = None, k: int | 
     return found
 
 
-def adaptations(source: str, params: str | Path, section: str = "adaptation", seed: int | None = None) -> dict[str, Run]:
+def adaptations(
+    source: str, params: str | Path, section: str = "adaptation", seed: int | None = None
+) -> dict[str, Run]:
     """Runs that move weights by name: the chapter's own first (where ``params`` has any), then the study's."""
     own = training_runs(source, params, section, seed) if names_runs(source, params, section) else {}
     return own | {name: run for name, run in studied(section).items() if name not in own}
 
 
 def label(run: Run) -> str:
-    """What tells a run from others in one line: policy, scaffold, temperature, device (``1.5B, template, T = 1, H100``)."""
+    """What tells a run from others: policy, scaffold, temperature, device (``1.5B, template, T = 1, H100``)."""
     parameters = run.manifest["parameters"]
     scaffolds = parameters.get("scaffold") or " and ".join(parameters["scaffolds"])
     machine = run.manifest["machine"]

@@ -1,81 +1,220 @@
-"""The paper's claims, each with what a Best-of-N run says of it: the intro's table. It decides by intervals.
+"""What the study says of the paper's claims: the words for it, and the table of claims.
 
-A claim is *supported* or *contradicted* only where the interval of the quantity excludes the other; everything else
-is *undecided*. Claims that no run at hand speaks to are *not run*; what adaptation runs say is added by the caller.
+Four words are verdicts. A claim is *replicated* or *not replicated* only where an interval decides it, *an artefact*
+where the published figure comes from how it was counted or timed, and everything else is *undecided at this n*, which
+reads differently with a power of 20% and of 95%. *Not run* is no verdict: it says that there are no data. The rules are
+in ``verdicts_search``, ``verdicts_adapted`` and ``verdicts_measured``, their gathering over runs in ``verdicts_study``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import pandas as pd
 
-from vegtts_core import metrics, selection
+from vegtts_core import selection
 from vegtts_core.book import published
-from vegtts_core.book.prose import interval, number
-from vegtts_core.statistics import Interval, length_control, mean_interval, surprisal_quartiles
+from vegtts_core.book.prose import MISSING, number
+from vegtts_core.book.tables import Column
+from vegtts_core.statistics import Effect, Interval, mean_interval
+
+NAN = float("nan")
+
+MARGIN = 0.1
+"""What "no difference" may hide: 10 points of a share, or 0.1 of a rho. A third of the published gain of 30 points."""
 
 
 class Outcome(StrEnum):
-    """What a run says of a claim."""
+    """What the data say of a claim."""
 
-    SUPPORTED = "supported"
-    CONTRADICTED = "contradicted"
-    UNDECIDED = "undecided"
+    REPLICATED = "replicated"
+    """The interval lies where the claim says, and excludes its opposite."""
+    NOT_REPLICATED = "not replicated"
+    """The interval excludes the claim."""
+    UNDECIDED = "undecided at this n"
+    """It excludes neither."""
+    ARTEFACT = "artefact"
+    """The published figure comes from how it was counted or timed."""
     NOT_RUN = "not run"
+    """No verdict: no run at hand speaks to it."""
+
+    @property
+    def short(self) -> str:
+        """For narrow cells."""
+        return self.value.removesuffix(" at this n")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was measured (text with numbers), and what follows."""
+    """What was measured (text with numbers), and what follows.
+
+    ``why``: one sentence; ``n``: tasks x seeds x samples; ``power``: the probability that the design would have found
+    an effect as large as the published one at the 5% level (NaN: not a question of power); ``effect``: the difference
+    that decides, ``size``: the published one, both None or NaN where a claim is decided otherwise.
+    """
 
     here: str
     outcome: Outcome
+    why: str = ""
+    n: str = ""
+    power: float = NAN
+    effect: Effect | None = None
+    size: float = NAN
+
+
+def by_sign(effect: Effect, claimed: int, size: float = 0.0) -> Outcome:
+    """The outcome for a claim that an effect has sign ``claimed``.
+
+    ``size``: the published effect; where it exceeds `MARGIN`, an interval within the margin excludes it as well.
+    """
+    if effect.sign == claimed:
+        return Outcome.REPLICATED
+    if effect.sign == -claimed or (abs(size) > MARGIN and effect.within(MARGIN)):
+        return Outcome.NOT_REPLICATED
+    return Outcome.UNDECIDED
+
+
+def because(outcome: Outcome, yes: str, no: str, power: float = NAN, by: str = "Bootstrap and t-interval agree") -> str:
+    """One sentence: ``yes`` or ``no`` (clauses) where something decides, else what the design could have seen."""
+    if outcome in (Outcome.REPLICATED, Outcome.NOT_REPLICATED):
+        return f"{by}: {yes if outcome is Outcome.REPLICATED else no}."
+    if math.isnan(power):
+        return "The interval allows both."
+    if power < 0.005:
+        return "Too few cases in which it could show: this design cannot decide it."
+    if power < 0.5:
+        return (
+            f"The interval allows both; this design would find the published effect {number(power, '.0%')} of the time."
+        )
+    return "The interval allows both, although this design would mostly have found the published effect."
+
+
+def overall(findings: Iterable[Finding]) -> Outcome:
+    """Of several policies: replicated only if at least one replicates and none contradicts."""
+    found = {finding.outcome for finding in findings}
+    order = (Outcome.NOT_REPLICATED, Outcome.ARTEFACT, Outcome.REPLICATED, Outcome.UNDECIDED)
+    return next((outcome for outcome in order if outcome in found), Outcome.NOT_RUN)
 
 
 @dataclass(frozen=True)
-class _Evidence:
-    """What the rules below look at: one protocol's view, and what follows from it."""
+class Entry:
+    """One claim with what each policy's runs say of it, by the policy's label."""
 
-    view: pd.DataFrame
-    curve: pd.DataFrame
-    outcomes: pd.DataFrame
-    table: pd.DataFrame
+    claim: published.Claim
+    findings: Mapping[str, Finding]
 
     @property
-    def nothing_fast(self) -> bool:
-        return not bool((self.view["fast_limit"] > 1).any())
+    def outcome(self) -> Outcome:
+        """`overall`."""
+        return overall(self.findings.values())
+
+    @property
+    def deciding(self) -> tuple[str, Finding]:
+        """(label, finding) shown for the claim: of those with its outcome, the one with the most power."""
+        if not self.findings:
+            need = _NEEDS.get(self.claim.id) or f"{self.claim.needs.value.replace('_', '-')} runs"
+            return "", Finding(f"needs {need}", Outcome.NOT_RUN, why="No recorded run speaks to it.")
+        same = [(label, found) for label, found in self.findings.items() if found.outcome is self.outcome]
+        return max(same, key=lambda pair: -1.0 if math.isnan(pair[1].power) else pair[1].power)
+
+    @property
+    def finding(self) -> Finding:
+        """The finding shown, with the outcome over all policies and, where they differ, who says what."""
+        found = self.deciding[1]
+        others = [f for f in self.findings.values() if f.outcome is not self.outcome]
+        if not others:
+            return found
+        words = pd.Series([f.outcome.short for f in others]).value_counts(sort=False)
+        told = ", ".join(f"{count} {word}" for word, count in words.items())
+        return replace(found, why=f"{found.why} Other runs: {told}.".strip())
 
 
-def sample_share(view: pd.DataFrame) -> Interval:
-    """Per-sample fast_1 with its bootstrap interval over tasks (and seeds within them)."""
-    groups = view.assign(fast=(view["fast_limit"] > 1).astype(float)).groupby(["task", "seed", "step"])["fast"].mean()
-    return mean_interval(groups.to_numpy(), groups.index.get_level_values("task").to_numpy())
+_NEEDS = {
+    "reward-compression": "runs that differ in their reward alone",
+    "hard-subset": "adaptation runs on subset 2",
+    "base-policy": "the paper's 40 GRPO steps",
+}
+
+Entries = Mapping[str, Entry]
+"""By claim id, in the order of ``published.claims``."""
 
 
-def findings(view: pd.DataFrame) -> dict[str, Finding]:
-    """For each claim that a Best-of-N run can check, by claim id; ``view`` from ``metrics.under``."""
-    outcomes = selection.evaluate_strategies(view)
-    table = selection.aggregate_strategies(outcomes).set_index("strategy")
-    evidence = _Evidence(view, metrics.scaling_curve(view), outcomes, table)
-    return {name: rule(evidence) for name, rule in _RULES.items()}
+def letters(entries: Entries) -> dict[str, str]:
+    """A letter for each policy's label, those that searched first."""
+    ordered = sorted(entries.values(), key=lambda entry: entry.claim.needs is not published.Needs.BEST_OF_N)
+    labels = list(dict.fromkeys(label for entry in ordered for label in entry.findings if label))
+    return {label: chr(ord("A") + place) for place, label in enumerate(labels)}
 
 
-def claims_table(view: pd.DataFrame, measured: Mapping[str, Finding] | None = None) -> pd.DataFrame:
-    """Every claim of the paper: columns claim, section, published, here, outcome.
+def legend(entries: Entries) -> str:
+    """``A: SmolLM2-135M, forward, …; B: …``"""
+    return "; ".join(f"{letter}: {label}" for label, letter in letters(entries).items())
 
-    ``measured``: findings that do not come from a run's samples alone (`vegtts_core.book.verdicts_measured`).
-    """
-    found = findings(view) | dict(measured or {})
+
+def claims_table(entries: Entries, main: bool) -> pd.DataFrame:
+    """Columns id, claim, section, published, here, n, power, outcome, why; the main claims, or the others."""
+    rows, names = [], letters(entries)
+    for entry in entries.values():
+        if entry.claim.main is not main:
+            continue
+        label, found = entry.deciding[0], entry.finding
+        here = f"{names[label]}: {found.here}" if label in names else found.here
+        power = number(found.power, ".0%")
+        outcome = entry.outcome.value
+        row = (
+            entry.claim.id,
+            entry.claim.sentence,
+            entry.claim.section,
+            entry.claim.text,
+            here,
+            found.n or MISSING,
+            power,
+        )
+        rows.append((*row, f"**{outcome}**", found.why))
+    return pd.DataFrame(rows, columns=["id", "claim", "section", "published", "here", "n", "power", "outcome", "why"])
+
+
+CLAIMS_COLUMNS = {
+    "claim": Column("claim"),
+    "published": Column("published"),
+    "here": Column("measured here [95%]"),
+    "n": Column("n"),
+    "power": Column("power"),
+    "outcome": Column("verdict"),
+    "why": Column("why"),
+}
+
+
+def policies_table(entries: Entries) -> pd.DataFrame:
+    """The main claims against policies: columns claim and one per letter, cells ``undecided (20%)``."""
+    names = letters(entries)
     rows = []
-    for claim in published.claims():
-        finding = found.get(claim.id, Finding(f"needs {claim.needs.value.replace('_', '-')}", Outcome.NOT_RUN))
-        values = ", ".join(shown(value) for value in claim.published().values())
-        rows.append((claim.sentence, claim.section, values, finding.here, finding.outcome.value))
-    return pd.DataFrame(rows, columns=["claim", "section", "published", "here", "outcome"])
+    for entry in entries.values():
+        if not entry.claim.main:
+            continue
+        cells = {letter: _cell(entry.findings.get(label)) for label, letter in names.items()}
+        rows.append({"claim": entry.claim.sentence} | cells)
+    return pd.DataFrame(rows, columns=["claim", *names.values()])
+
+
+def _cell(found: Finding | None) -> str | None:
+    if found is None or found.outcome is Outcome.NOT_RUN:
+        return None
+    return found.outcome.short if math.isnan(found.power) else f"{found.outcome.short} ({number(found.power, '.0%')})"
+
+
+def policies_columns(entries: Entries) -> dict[str, Column]:
+    """How `policies_table` is shown."""
+    return {"claim": Column("claim")} | {letter: Column(letter) for letter in letters(entries).values()}
+
+
+def tally(entries: Entries) -> dict[str, int]:
+    """How many claims have each outcome, all outcomes named."""
+    found = [entry.outcome for entry in entries.values()]
+    return {outcome.value: found.count(outcome) for outcome in Outcome}
 
 
 def shown(value: float | str) -> str:
@@ -83,149 +222,19 @@ def shown(value: float | str) -> str:
     return value if isinstance(value, str) else number(value, ".4g")
 
 
-def tally(table: pd.DataFrame) -> Mapping[str, int]:
-    """How many claims have each outcome, all outcomes named."""
-    counts = table["outcome"].value_counts()
-    return {outcome.value: int(counts.get(outcome.value, 0)) for outcome in Outcome}
+def sizes(samples: pd.DataFrame) -> str:
+    """``5 tasks × 3 seeds × 64``: tasks, seeds, and samples of each pair (at a step)."""
+    if not len(samples):
+        return ""
+    groups = samples.groupby(["task", "seed", "step"]).size()
+    seeds, tasks = samples["seed"].nunique(), samples["task"].nunique()
+    return f"{tasks} task{'s' * (tasks != 1)} × {seeds} seed{'s' * (seeds != 1)} × {int(groups.max())}"
 
 
-# -- rules -------------------------------------------------------------------------------------------------------
-
-
-def _sign(value: Interval, text: str) -> Finding:
-    """Supported if the whole interval is above 0, contradicted if it is below."""
-    if not math.isfinite(value.low):
-        return Finding(text, Outcome.UNDECIDED)
-    if value.low > 0:
-        return Finding(text, Outcome.SUPPORTED)
-    return Finding(text, Outcome.CONTRADICTED if value.high < 0 else Outcome.UNDECIDED)
-
-
-def _points(value: Interval) -> str:
-    return interval(value.estimate, value.low, value.high, "+.2f")
-
-
-def _difference(first: selection.Strategy, second: selection.Strategy) -> Callable[[_Evidence], Finding]:
-    def rule(evidence: _Evidence) -> Finding:
-        difference = selection.compare_strategies(evidence.outcomes, first, second).difference
-        return _sign(difference, f"difference {_points(difference)}")
-
-    return rule
-
-
-def _solves_all(evidence: _Evidence) -> Finding:
-    last = evidence.curve.iloc[-1]
-    share = metrics.task_fast_p(evidence.view)
-    text = f"{number(share, '.0%')} of {last['groups']:.0f} task and seed pairs at K = {last['k']:.0f}"
-    return Finding(text, Outcome.SUPPORTED if share == 1 else Outcome.CONTRADICTED)
-
-
-def _saturation(evidence: _Evidence) -> Finding:
-    curve = evidence.curve.set_index("k")["pass_at_k"]
-    last = int(curve.index[-1])
-    if last <= 16 or 16 not in curve.index:
-        return Finding(f"K goes to {last} only", Outcome.UNDECIDED)
-    if evidence.nothing_fast:
-        return Finding("nothing is fast at any K", Outcome.UNDECIDED)
-    gain = float(curve.iloc[-1] - curve.loc[16])
-    text = f"from K = 16 to {last}: {number(gain, '+.3f')}"
-    return Finding(text, Outcome.SUPPORTED if gain <= 0.01 else Outcome.CONTRADICTED)
-
-
-def _one_sample(evidence: _Evidence) -> Finding:
-    share = sample_share(evidence.view)
-    text = f"{interval(share.estimate, share.low, share.high, '.2f')} of samples"
-    if not math.isfinite(share.low):
-        return Finding(text, Outcome.UNDECIDED)
-    both = [float(published.value(path)) for path in ("4.4/1/best_of_n_fast_1", "5.1/1/pass_at_k")]
-    inside = share.low <= max(both) and share.high >= min(both)
-    return Finding(text, Outcome.UNDECIDED if inside else Outcome.CONTRADICTED)
-
-
-def _oracle(evidence: _Evidence) -> Finding:
-    difference = selection.compare_strategies(
-        evidence.outcomes, selection.BEST_CORRECT, selection.SURPRISAL_GUIDED_TOP3
-    ).difference
-    text = f"oracle minus top 3: {_points(difference)}"
-    if evidence.nothing_fast or not math.isfinite(difference.low):
-        return Finding(text, Outcome.UNDECIDED)
-    return Finding(text, Outcome.CONTRADICTED if difference.low > 0 else Outcome.UNDECIDED)
-
-
-def _steady(evidence: _Evidence) -> Finding:
-    stds = {
-        name: float(evidence.table["std"].get(name, math.nan)) for name in ("surprisal-guided", "confidence-guided")
-    }
-    text = f"std over seeds {number(stds['surprisal-guided'], '.3f')} and {number(stds['confidence-guided'], '.3f')}"
-    if not all(math.isfinite(value) for value in stds.values()) or evidence.nothing_fast:
-        return Finding(text, Outcome.UNDECIDED)
-    return Finding(text, Outcome.CONTRADICTED if stds["surprisal-guided"] > 1e-9 else Outcome.UNDECIDED)
-
-
-def _effect(evidence: _Evidence) -> Finding:
-    compared = selection.compare_strategies(evidence.outcomes)
-    text = f"h = {_points(compared.effect)}, sign test p = {number(compared.sign_one_sided.p_value, '.3f')}"
-    return _sign(compared.effect, text)
-
-
-def _length(evidence: _Evidence) -> Finding:
-    raw, partial = (length_control(evidence.view).iloc[row] for row in (0, 1))
-    text = "; ".join(f"ρ = {interval(row['rho'], row['low'], row['high'], '+.2f')}" for row in (raw, partial))
-    if not all(math.isfinite(row["low"]) for row in (raw, partial)):
-        return Finding(text, Outcome.UNDECIDED)
-    apart = any(row["low"] > 0 or row["high"] < 0 for row in (raw, partial))
-    return Finding(text, Outcome.CONTRADICTED if apart else Outcome.UNDECIDED)
-
-
-def _quartiles(evidence: _Evidence) -> Finding:
-    fast = surprisal_quartiles(evidence.view)["fast"].to_numpy()
-    text = ", ".join(f"Q{i + 1} {number(value, '.2f')}" for i, value in enumerate(fast))
-    if not all(math.isfinite(value) for value in fast) or evidence.nothing_fast:
-        return Finding(text, Outcome.UNDECIDED)
-    order = fast[1] == max(fast) and fast[3] == min(fast)
-    return Finding(text, Outcome.UNDECIDED if order else Outcome.CONTRADICTED)
-
-
-def _halves(evidence: _Evidence) -> Finding:
-    fast = surprisal_quartiles(evidence.view)["fast"].to_numpy()
-    high, low = float(fast[:2].mean()), float(fast[2:].mean())
-    text = f"{number(high, '.2f')} and {number(low, '.2f')} of correct samples (no interval)"
-    if not math.isfinite(high + low) or evidence.nothing_fast:
-        return Finding(text, Outcome.UNDECIDED)
-    return Finding(text, Outcome.CONTRADICTED if high < low else Outcome.UNDECIDED)
-
-
-def _inverse(evidence: _Evidence) -> Finding:
-    row = length_control(evidence.view).iloc[3]
-    rho = Interval(-row["rho"], -row["high"], -row["low"], int(row["tasks"]))
-    return _sign(rho, f"ρ(surprisal, speedup) within {rho.n} tasks: {_points(rho)}")
-
-
-def _huge(evidence: _Evidence) -> Finding:
-    rows = evidence.view[evidence.view["task_id"].isin([4, 5]) & evidence.view["correct"]]
-    if rows.empty:
-        return Finding("no correct sample of tasks 4 and 5", Outcome.UNDECIDED)
-    best = rows.groupby("task_id")["speedup"].max()
-    text = ", ".join(f"task {task}: {number(float(value), '.2f')}× at most" for task, value in best.items())
-    return Finding(text, Outcome.CONTRADICTED if best.max() < 100 else Outcome.UNDECIDED)
-
-
-_RULES: dict[str, Callable[[_Evidence], Finding]] = {
-    "search-solves-all": _solves_all,
-    "saturation": _saturation,
-    "one-sample": _one_sample,
-    "surprisal-beats-confidence": _difference(selection.SURPRISAL_GUIDED, selection.CONFIDENCE_GUIDED),
-    "surprisal-beats-random": _difference(selection.SURPRISAL_GUIDED, selection.RANDOM_CORRECT),
-    "confidence-below-random": _difference(selection.RANDOM_CORRECT, selection.CONFIDENCE_GUIDED),
-    "top3-is-oracle": _oracle,
-    "surprisal-is-steady": _steady,
-    "effect-size": _effect,
-    "not-length": _length,
-    "quartiles": _quartiles,
-    "surprising-half": _halves,
-    "inverse-confidence": _inverse,
-    "huge-speedups": _huge,
-}
+def sample_share(view: pd.DataFrame) -> Interval:
+    """Per-sample fast_1 with its bootstrap interval over tasks (and seeds within them)."""
+    groups = view.assign(fast=(view["fast_limit"] > 1).astype(float)).groupby(["task", "seed", "step"])["fast"].mean()
+    return mean_interval(groups.to_numpy(), groups.index.get_level_values("task").to_numpy())
 
 
 # -- figure 1 ----------------------------------------------------------------------------------------------------

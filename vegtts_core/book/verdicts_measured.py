@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from vegtts_core.book.measurement_run import repeatability, repeatability_text
+from vegtts_core.book.selecting_words import ENOUGH_TASKS
 from vegtts_core.book.verdicts import Finding, Outcome
 from vegtts_core.book.walking import Walk, only_published
 
@@ -26,15 +27,19 @@ def measured(samples: pd.DataFrame, walks: Sequence[Walk]) -> Mapping[str, Findi
 def _only_right_and_fast(walks: Sequence[Walk]) -> Finding:
     paid = sorted({name for walk in walks for name in only_published(walk)})
     if not paid:
-        return Finding("no wrong candidate of chapter 3.1 was paid", Outcome.UNDECIDED)
-    return Finding(f"the published protocol pays: {', '.join(paid)} (chapter 3.1)", Outcome.CONTRADICTED)
+        return Finding("no wrong candidate of chapter 3.1 was paid", Outcome.UNDECIDED, "What was not tried may work.")
+    why = "Wrong candidates are paid, so right and fast is not the only way."
+    return Finding(f"the published protocol pays: {', '.join(paid)} (chapter 3.1)", Outcome.NOT_REPLICATED, why)
 
 
 def _ranks(samples: pd.DataFrame) -> Finding:
     rho = repeatability(samples, "published")
     text = f"two evaluations, within tasks: {repeatability_text(rho)}"
     if np.isnan(rho.rho) or np.isnan(rho.low):
-        return Finding(text, Outcome.UNDECIDED)
+        return Finding(text, Outcome.UNDECIDED, "The interval is unknown.")
+    if rho.tasks < ENOUGH_TASKS and rho.high - rho.low < 1e-9:
+        return Finding(text, Outcome.UNDECIDED, f"{rho.tasks} tasks that agree have an interval without width.")
+    why = f"A ranking is called consistent from ρ = {CONSISTENT:g} on."
     if rho.low >= CONSISTENT:
-        return Finding(text, Outcome.SUPPORTED)
-    return Finding(text, Outcome.CONTRADICTED if rho.high < CONSISTENT else Outcome.UNDECIDED)
+        return Finding(text, Outcome.REPLICATED, why)
+    return Finding(text, Outcome.NOT_REPLICATED if rho.high < CONSISTENT else Outcome.UNDECIDED, why)

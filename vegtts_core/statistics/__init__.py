@@ -18,8 +18,9 @@ from vegtts_core.statistics.power import (
     mean_power,
     of_interval,
     t_interval,
+    tasks_needed,
 )
-from vegtts_core.statistics.quartiles import surprisal_quartiles
+from vegtts_core.statistics.quartiles import quartile_contrast, surprisal_quartiles
 
 __all__ = [
     "Alternative",
@@ -38,10 +39,12 @@ __all__ = [
     "mean_interval",
     "mean_power",
     "of_interval",
+    "quartile_contrast",
     "sign_test",
     "spearman",
     "surprisal_quartiles",
     "t_interval",
+    "tasks_needed",
     "weighted_means",
     "wilcoxon_log_ratio",
     "wilson",

@@ -52,6 +52,19 @@ def mean_power(effect: float, spread: float, n: int, alpha: float = ALPHA) -> fl
     return float(np.clip(stats.ncf.sf(limit, 1, n - 1, shift**2), alpha, 1.0))
 
 
+def tasks_needed(effect: float, spread: float, power: float = 0.8, most: int = 1000) -> int | None:
+    """The fewest tasks with which `mean_power` reaches ``power``; None if ``most`` do not, or nothing is known."""
+    if not np.isfinite(effect) or not np.isfinite(spread) or effect == 0:
+        return None
+    low, high = 2, most
+    if mean_power(effect, spread, most) < power:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if mean_power(effect, spread, middle) >= power else (middle + 1, high)
+    return low
+
+
 def equality_power(margin: float, spread: float, n: int, truth: float = 0.0, alpha: float = ALPHA) -> float:
     """Probability that the t-interval of n task means lies inside ±``margin`` if their true mean is ``truth``.
 
@@ -138,12 +151,16 @@ class Effect:
         n = self.n if tasks is None else tasks
         return mean_power(effect, self._spread(effect), n)
 
+    def needed(self, effect: float, power: float = 0.8) -> int | None:
+        """`tasks_needed` with the spread that `power` takes."""
+        return tasks_needed(effect, self._spread(effect), power) if self.n > 1 else None
+
     def equality(self, margin: float, truth: float = 0.0) -> float:
         """`equality_power` with the spread measured, but no less than `least_spread` of the margin."""
         return equality_power(margin, self._spread(margin), self.n, truth)
 
     def _spread(self, effect: float) -> float:
-        return float(np.nanmax([self.spread, least_spread(effect, self.groups / max(self.n, 1))]))
+        return float(np.fmax(self.spread, least_spread(effect, self.groups / max(self.n, 1))))
 
 
 def least_spread(effect: float, groups: float = 1.0) -> float:

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from vegtts_core.statistics.bootstrap import RESAMPLES, percentiles, weighted_means
+from vegtts_core.statistics.bootstrap import RESAMPLES, Interval, percentiles, weighted_means
 
 QUARTILES = ("Q1 (highest surprisal)", "Q2", "Q3", "Q4 (lowest surprisal)")
 
@@ -74,6 +74,25 @@ def surprisal_quartiles(
             }
         )
     return pd.DataFrame(table)
+
+
+def quartile_contrast(
+    view: pd.DataFrame,
+    weights: ArrayLike,
+    p: float = 1.0,
+    within_task: bool = False,
+    resamples: int = RESAMPLES // 4,
+    seed: int = 0,
+) -> Interval:
+    """``weights`` (shape (4,), from the most surprising quartile on) times the quartiles' shares with fast_p.
+
+    Bounds: 95% percentile bootstrap over tasks, whose resamples make quartiles anew; NaN for one task. ``n``: tasks.
+    """
+    rows = view[view["correct"] & view["speedup"].notna() & view["surprisal"].notna()]
+    fast, contrast = (rows["fast_limit"] > p).to_numpy(dtype=float), np.asarray(weights, dtype=float)
+    shares = weighted_means(_memberships(rows, within_task).T, fast)
+    low, high = percentiles(_draws(rows, fast, within_task, resamples, seed) @ contrast)
+    return Interval(float(shares @ contrast), low, high, int(rows["task"].nunique()))
 
 
 def _draws(
