@@ -126,3 +126,17 @@ def test_tasks_needed_are_just_enough(effect: float, spread: float) -> None:
 def test_tasks_needed_of_nothing_known() -> None:
     assert tasks_needed(0.0, 0.3) is None and tasks_needed(0.3, math.nan) is None
     assert mean_effect([0.3], ["a"]).needed(0.3) is None
+
+
+def test_a_design_with_power_misses_what_its_interval_excludes() -> None:
+    rng = np.random.default_rng(2)
+    none = mean_effect(0.1 * rng.normal(size=30), range(30))
+    assert none.power(0.5) >= 0.8 and none.misses(0.5) and not none.misses(0.01)
+    assert not mean_effect(0.1 * rng.normal(size=3), range(3)).misses(0.5)
+
+
+def test_a_rho_has_no_floor_of_a_success() -> None:
+    found = of_interval(Interval(-0.02, -0.04, -0.001, 16))
+    assert (
+        found.within(0.1) and found.equality(0.1) > 0.9 and math.isnan(of_interval(Interval(0, 0, 0, 1)).equality(0.1))
+    )

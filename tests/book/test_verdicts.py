@@ -67,7 +67,7 @@ def test_poor_data_decide_nothing_about_selection_and_have_no_power(samples: pd.
 def test_power_rises_with_tasks() -> None:
     few, many = (verdicts_search.findings(metrics.under(mixed(tasks), "sound")) for tasks in (5, 16))
     name = "surprisal-beats-confidence"
-    assert 0 < few[name].power < many[name].power < 1 and few[name].n == "5 tasks × 3 seeds × 20"
+    assert 0 < few[name].power < many[name].power < 1 and few[name].n == "5 × 3 × 20"
 
 
 def mixed(tasks: int) -> pd.DataFrame:

@@ -42,7 +42,7 @@ QUESTIONS = (
         "Search or adapt?",
         "Sample; do not adapt.",
         "Sample first: at equal rollouts search is ahead.",
-        "Do not rule adaptation out: with the rollouts of two steps it was ahead of search here.",
+        "Do not rule adaptation out: with the rollouts of two steps search was not ahead of it here.",
         "Undecided: run both on a few of your tasks, count both in the same unit, at equal rollouts.",
     ),
     Question(
@@ -125,7 +125,7 @@ def clock(found: Sequence[aa.Calibration]) -> str:
     if not found:
         return "The clock was not calibrated in this edition."
     return (
-        "Whatever the strategy: time in interleaved pairs, say *faster* only with a bound, time the winner again. "
+        "Whatever the strategy: time in interleaved pairs, say “faster” only with a bound, time the winner again. "
         f"Timed one after the other, identical code was called faster in {aa.everywhere(found, 'published')}."
     )
 
@@ -134,8 +134,10 @@ def decided(entries: Entries) -> str:
     """How the main claims stand, in two sentences."""
     main = [entry for entry in entries.values() if entry.claim.main]
     counts = {outcome: sum(entry.outcome is outcome for entry in main) for outcome in Outcome}
-    parts = ", ".join(f"{count} {outcome.value}" for outcome, count in counts.items() if count)
-    return f"Of {len(main)} main claims: {parts}. Of these, {weakest(entries)}."
+    parts = ", ".join(
+        f"{count} {outcome.value}" for outcome, count in counts.items() if count and outcome is not Outcome.UNDECIDED
+    )
+    return f"Of {len(main)} main claims: {parts}. {weakest(entries)[0].upper()}{weakest(entries)[1:]}."
 
 
 def summary(entries: Entries) -> Mapping[str, str]:

@@ -120,7 +120,7 @@ def widths(entries: Entries) -> pd.DataFrame:
         needed = effect.needed(found.size)
         if needed is None and effect.n > 1:
             needed = math.inf
-        rows.append((entry.claim.sentence, abs(found.size), half, effect.n, found.power, needed))
+        rows.append((entry.claim.title, abs(found.size), half, effect.n, found.power, needed))
     return pd.DataFrame(rows, columns=["claim", "size", "half", "tasks", "power", "needed"])
 
 
@@ -132,7 +132,7 @@ WIDTH_COLUMNS = {
     "claim": Column("claim"),
     "size": Column("published effect", ".2f"),
     "half": Column("half-width here", ".2f"),
-    "tasks": Column("tasks that could show it", "d"),
+    "tasks": Column("tasks", "d"),
     "power": Column("power", ".0%"),
     "needed": Column("tasks for 80%", _needed),
 }

@@ -50,9 +50,9 @@ def widths_verdict(table: pd.DataFrame) -> str:
     needed = table["needed"].dropna()
     text = f"{strong} of {plural(len(table), 'test')} would find the published effect four times in five."
     if len(needed):
-        least = int(needed.min())
-        most = "over 1,000" if math.isinf(needed.max()) else f"{int(needed.max()):,}"
-        text += f" With the spread found here, that takes {least} to {most} tasks, depending on the claim."
+        least, most = ("over 1,000" if math.isinf(end) else f"{int(end):,}" for end in (needed.min(), needed.max()))
+        span = least if least == most else f"{least} to {most}"
+        text += f" With the spread found here, that takes {span} tasks, depending on the claim."
     return text
 
 

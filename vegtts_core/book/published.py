@@ -72,10 +72,12 @@ class Needs(StrEnum):
 class Claim:
     """A claim of the paper, in our words. ``values`` are the paths of the published numbers behind it.
 
-    ``figure`` says them in a line, with the values by position; ``main``: one of those that the argument rests on.
+    ``title`` names it in a few words; ``figure`` says the numbers in a line, with the values by position; ``main``: one
+    of those that the argument rests on.
     """
 
     id: str
+    title: str
     sentence: str
     section: str
     needs: Needs
@@ -155,10 +157,13 @@ def value(path: str) -> float | str:
     return found if isinstance(found, str) else float(found)
 
 
+_CLAIM = ("id", "title", "sentence", "section", "figure", "main")
+
+
 def claims(needs: Needs | None = None) -> list[Claim]:
     """The paper's claims, the main ones first, all or those that need one kind of run."""
     found = [
-        Claim(c["id"], c["sentence"], c["section"], Needs(c["needs"]), tuple(c["values"]), c["figure"], c["main"])
+        Claim(needs=Needs(c["needs"]), values=tuple(c["values"]), **{k: c[k] for k in _CLAIM})
         for c in _read("claims.json")
     ]
     return [claim for claim in found if needs is None or claim.needs is needs]

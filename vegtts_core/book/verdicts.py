@@ -68,28 +68,34 @@ class Finding:
 def by_sign(effect: Effect, claimed: int, size: float = 0.0) -> Outcome:
     """The outcome for a claim that an effect has sign ``claimed``.
 
-    ``size``: the published effect; where it exceeds `MARGIN`, an interval within the margin excludes it as well.
+    ``size``: the published effect. It is also not replicated where the design would have found an effect of that size
+    with 80% power and its interval excludes it, or where the size exceeds `MARGIN` and the interval lies within it.
     """
     if effect.sign == claimed:
         return Outcome.REPLICATED
-    if effect.sign == -claimed or (abs(size) > MARGIN and effect.within(MARGIN)):
+    small = abs(size) > MARGIN and effect.within(MARGIN)
+    if effect.sign == -claimed or small or (size and effect.misses(size)):
         return Outcome.NOT_REPLICATED
     return Outcome.UNDECIDED
 
 
-def because(outcome: Outcome, yes: str, no: str, power: float = NAN, by: str = "Bootstrap and t-interval agree") -> str:
-    """One sentence: ``yes`` or ``no`` (clauses) where something decides, else what the design could have seen."""
+def because(outcome: Outcome, yes: str, no: str, power: float = NAN) -> str:
+    """One sentence: ``yes`` or ``no`` (clauses) where an interval decides, else whether the design could have."""
     if outcome in (Outcome.REPLICATED, Outcome.NOT_REPLICATED):
-        return f"{by}: {yes if outcome is Outcome.REPLICATED else no}."
+        text = yes if outcome is Outcome.REPLICATED else no
+        return f"{capital(text)}."
     if math.isnan(power):
         return "The interval allows both."
     if power < 0.005:
-        return "Too few cases in which it could show: this design cannot decide it."
+        return "This design cannot show it."
     if power < 0.5:
-        return (
-            f"The interval allows both; this design would find the published effect {number(power, '.0%')} of the time."
-        )
-    return "The interval allows both, although this design would mostly have found the published effect."
+        return "The interval allows both; power is low."
+    return "The interval allows both, at fair power."
+
+
+def capital(text: str) -> str:
+    """With a capital, except a Greek letter: a capital rho reads as a P."""
+    return f"{text[0].upper()}{text[1:]}" if text and text[0].isascii() else text
 
 
 def overall(findings: Iterable[Finding]) -> Outcome:
@@ -118,7 +124,8 @@ class Entry:
             need = _NEEDS.get(self.claim.id) or f"{self.claim.needs.value.replace('_', '-')} runs"
             return "", Finding(f"needs {need}", Outcome.NOT_RUN, why="No recorded run speaks to it.")
         same = [(label, found) for label, found in self.findings.items() if found.outcome is self.outcome]
-        return max(same, key=lambda pair: -1.0 if math.isnan(pair[1].power) else pair[1].power)
+        # Of equals the last: the study's runs come after a chapter's own.
+        return max(reversed(same), key=lambda pair: -1.0 if math.isnan(pair[1].power) else pair[1].power)
 
     @property
     def finding(self) -> Finding:
@@ -155,7 +162,7 @@ def legend(entries: Entries) -> str:
 
 
 def claims_table(entries: Entries, main: bool) -> pd.DataFrame:
-    """Columns id, claim, section, published, here, n, power, outcome, why; the main claims, or the others."""
+    """Columns id, claim, published, here, n, power, outcome, why; the main claims, or the others."""
     rows, names = [], letters(entries)
     for entry in entries.values():
         if entry.claim.main is not main:
@@ -163,27 +170,19 @@ def claims_table(entries: Entries, main: bool) -> pd.DataFrame:
         label, found = entry.deciding[0], entry.finding
         here = f"{names[label]}: {found.here}" if label in names else found.here
         power = number(found.power, ".0%")
-        outcome = entry.outcome.value
-        row = (
-            entry.claim.id,
-            entry.claim.sentence,
-            entry.claim.section,
-            entry.claim.text,
-            here,
-            found.n or MISSING,
-            power,
-        )
-        rows.append((*row, f"**{outcome}**", found.why))
-    return pd.DataFrame(rows, columns=["id", "claim", "section", "published", "here", "n", "power", "outcome", "why"])
+        outcome = entry.outcome.short
+        row = (entry.claim.id, entry.claim.sentence, entry.claim.text, here, found.n or MISSING, power)
+        rows.append((*row, outcome, found.why))
+    return pd.DataFrame(rows, columns=["id", "claim", "published", "here", "n", "power", "outcome", "why"])
 
 
 CLAIMS_COLUMNS = {
+    "outcome": Column("verdict"),
     "claim": Column("claim"),
     "published": Column("published"),
     "here": Column("measured here [95%]"),
     "n": Column("n"),
     "power": Column("power"),
-    "outcome": Column("verdict"),
     "why": Column("why"),
 }
 
@@ -193,10 +192,10 @@ def policies_table(entries: Entries) -> pd.DataFrame:
     names = letters(entries)
     rows = []
     for entry in entries.values():
-        if not entry.claim.main:
+        if not entry.claim.main or not any(entry.findings):
             continue
         cells = {letter: _cell(entry.findings.get(label)) for label, letter in names.items()}
-        rows.append({"claim": entry.claim.sentence} | cells)
+        rows.append({"claim": entry.claim.title} | cells)
     return pd.DataFrame(rows, columns=["claim", *names.values()])
 
 
@@ -223,12 +222,11 @@ def shown(value: float | str) -> str:
 
 
 def sizes(samples: pd.DataFrame) -> str:
-    """``5 tasks × 3 seeds × 64``: tasks, seeds, and samples of each pair (at a step)."""
+    """``5 × 3 × 64``: tasks, seeds, and samples of each pair (at a step)."""
     if not len(samples):
         return ""
     groups = samples.groupby(["task", "seed", "step"]).size()
-    seeds, tasks = samples["seed"].nunique(), samples["task"].nunique()
-    return f"{tasks} task{'s' * (tasks != 1)} × {seeds} seed{'s' * (seeds != 1)} × {int(groups.max())}"
+    return f"{samples['task'].nunique()} × {samples['seed'].nunique()} × {int(groups.max())}"
 
 
 def sample_share(view: pd.DataFrame) -> Interval:

@@ -120,11 +120,11 @@ def beats(gain: Effect, solved: Interval, n: str = "") -> Finding:
     if not gain.n:
         return Finding("no independent search", Outcome.UNDECIDED, "Other seeds' runs would be the search.", n, 0.0)
     power = _power(gain.power(size))
-    outcome = by_sign(gain, -1)
+    outcome = by_sign(gain, -1, size)
     text = f"adaptation less search, per sample: {points(gain.interval)}"
     if not math.isnan(solved.estimate):
         text += f"; tasks solved: {points(solved)}"
-    why = because(outcome, "search is ahead at equal rollouts", "adaptation is ahead at equal rollouts", power)
+    why = because(outcome, "search is ahead at equal rollouts", "search is not ahead at equal rollouts", power)
     return Finding(text, outcome, why, n, power, gain, size)
 
 
@@ -140,8 +140,8 @@ def _later(samples: pd.DataFrame, protocol: str) -> Effect:
 def worth_a_sample(change: Effect, n: str = "") -> Finding:
     """``change``: fast_1 per sample of adapted steps less that of step 0, the same policy before it moved."""
     size = _share("headline/ttt-best-3-seeds/value") - _share("4.4/1/best_of_n_fast_1")
-    outcome, power = by_sign(change, -1), _power(change.power(size))
-    no = "a sample of an adapted checkpoint is worth more than one of the unadapted policy"
+    outcome, power = by_sign(change, -1, size), _power(change.power(size))
+    no = "a sample of an adapted checkpoint is worth no less than one of the unadapted policy"
     why = because(
         outcome, "a sample of an adapted checkpoint is worth less than one of the unadapted policy", no, power
     )
@@ -164,7 +164,7 @@ def peaks(worth: pd.DataFrame, n: str = "") -> Finding:
     outcome = _most(early, runs)
     power = _power(count_power(PEAKS_SHARE, runs, lambda k: _most(k, runs) is Outcome.REPLICATED))
     yes, no = "most runs peak early", "most runs do not peak at step 1 or 2"
-    return Finding(text, outcome, because(outcome, yes, no, power, "By Wilson's interval"), n, power)
+    return Finding(text, outcome, because(outcome, yes, no, power), n, power)
 
 
 def diversity(runs: Mapping[str, Run]) -> Finding:
@@ -247,11 +247,11 @@ def deepens(changes: pd.DataFrame, n: str = "") -> Finding:
     row = changes[mask].iloc[0]
     effect = of_interval(row["change"])
     size = _share("5.3b-probe/all-step-8/rho") - _share("5.3b-probe/all-step-0/rho")
-    outcome = by_sign(effect, -1)
+    outcome = by_sign(effect, -1, size)
     if row["samples"] >= ALPHA:
         outcome = Outcome.UNDECIDED
     power = _power(effect.power(size))
-    why = because(outcome, "ρ falls", "ρ rises", power)
+    why = because(outcome, "ρ falls", "ρ does not fall", power)
     return Finding(f"change of ρ: {number(row['change'], '+.2f')}", outcome, why, n, power, effect, size)
 
 

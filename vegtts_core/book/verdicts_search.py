@@ -38,6 +38,7 @@ RESAMPLES = 300
 """Of bootstraps that resample samples, in place of the chapters' thousand or more."""
 
 NOTHING_FAST = "Nothing that this policy wrote is fast under the sound protocol."
+NO_CONTEST_TASKS = "Fewer than two tasks hold fast correct samples and others."
 NO_CONTEST = "No group holds a fast correct sample and another one, so no rule can differ from another."
 
 
@@ -55,6 +56,11 @@ class Evidence:
         fast["contested"] = fast["any"] & ~fast["all"]
         found = selection.evaluate_strategies(self.view).merge(fast["contested"], on=GROUP, how="left")
         return found.assign(contested=found["contested"].eq(True).fillna(False))
+
+    @property
+    def contested_tasks(self) -> int:
+        """Tasks in which rules can differ."""
+        return int(self.outcomes.loc[self.outcomes["contested"], "task"].nunique())
 
     @cached_property
     def nothing_fast(self) -> bool:
@@ -236,13 +242,17 @@ def _quartiles(evidence: Evidence) -> Finding:
     text = "Q1 to Q4: " + ", ".join(number(float(value), ".0%") for value in fast)
     if evidence.nothing_fast:
         return Finding(text, Outcome.UNDECIDED, NOTHING_FAST, power=0.0)
+    if evidence.contested_tasks < 2:
+        return Finding(text, Outcome.UNDECIDED, NO_CONTEST_TASKS, power=0.0)
     paper = np.array([_share(f"5.2-quartiles/Q{i}/fast_1") for i in (1, 2, 3, 4)])
     found = [evidence.contrast(weights) for weights in (_SECOND, _FOURTH)]
     sizes_of = [float(paper @ np.array(weights)) for weights in (_SECOND, _FOURTH)]
     powers = [effect.power(size) for effect, size in zip(found, sizes_of, strict=True)]
     power = 0.0 if any(math.isnan(value) for value in powers) else min(powers)
-    signs = {effect.sign for effect in found}
-    outcome = Outcome.REPLICATED if signs == {1} else Outcome.NOT_REPLICATED if -1 in signs else Outcome.UNDECIDED
+    said = {by_sign(effect, 1, size) for effect, size in zip(found, sizes_of, strict=True)}
+    outcome = said.pop() if len(said) == 1 else Outcome.UNDECIDED
+    if Outcome.NOT_REPLICATED in said:
+        outcome = Outcome.NOT_REPLICATED
     text += f"; Q2 less the others {points(found[0].interval)}, the others less Q4 {points(found[1].interval)}"
     why = because(outcome, "Q2 leads and Q4 trails", "Q2 does not lead or Q4 does not trail", power)
     return Finding(text, outcome, why, power=power, effect=found[0], size=sizes_of[0])
@@ -251,6 +261,8 @@ def _quartiles(evidence: Evidence) -> Finding:
 def _halves(evidence: Evidence) -> Finding:
     if evidence.nothing_fast:
         return Finding("nothing is fast in either", Outcome.UNDECIDED, NOTHING_FAST, power=0.0)
+    if evidence.contested_tasks < 2:
+        return Finding("one task has fast samples", Outcome.UNDECIDED, NO_CONTEST_TASKS, power=0.0)
     effect = evidence.contrast(_HALVES)
     size = _share("5.2-halves/high-surprisal/fast_1") - _share("5.2-halves/low-surprisal/fast_1")
     power = effect.power(size)

@@ -7,30 +7,29 @@ from collections.abc import Sequence
 
 from vegtts_core.book.boxes import Comparison
 from vegtts_core.book.prose import number
-from vegtts_core.book.verdicts import Entries, Entry, Outcome
+from vegtts_core.book.verdicts import Entries, Entry, Outcome, capital
 
 
 def measured(entry: Entry) -> str:
     """What the deciding policy's runs gave, with n and power: the text of a box's right side."""
     label, found = entry.deciding
-    text = f"{found.here[0].upper()}{found.here[1:]}"
+    text = capital(found.here)
     facts = [label] if label else []
-    facts += [found.n] if found.n else []
+    facts += [f"n = {found.n}"] if found.n else []
     facts += [f"power {number(found.power, '.0%')}"] if not math.isnan(found.power) else []
     return f"{text} ({'; '.join(facts)})." if facts else f"{text}."
 
 
 def verdict(entry: Entry) -> str:
     """``**Undecided at this n.** The interval allows both.``"""
-    outcome = entry.outcome.value
-    why = entry.finding.why
-    return f"**{outcome[0].upper()}{outcome[1:]}.** {why}".strip()
+    return f"**{capital(entry.outcome.value)}.** {entry.finding.why}".strip()
 
 
 def homes(*labels: str) -> str:
-    """``In full: 5.3, 5.5.`` with links; each label as ``5.3 sec-traj-curse``."""
+    """``In full: 5.3 (curse), 5.5 (own).`` with links; each label as ``5.3 sec-traj-curse``."""
     places = (label.split(maxsplit=1) for label in labels)
-    return "In full: " + ", ".join(f"{{ref}}`{chapter} <{name}>`" for chapter, name in places) + "."
+    links = (f"{{ref}}`{chapter} ({name.rsplit('-', 1)[-1]}) <{name}>`" for chapter, name in places)
+    return f"In full: {', '.join(links)}."
 
 
 def box(
@@ -71,4 +70,4 @@ def weakest(entries: Entries) -> str:
         return "none of the main claims is undecided"
     low, high = (number(value, ".0%") for value in (min(known), max(known)))
     span = low if low == high else f"{low} to {high}"
-    return f"{len(known)} of the main claims are undecided, by designs with a power of {span}"
+    return f"{len(known)} of the main claims are undecided, by designs whose power is {span}"

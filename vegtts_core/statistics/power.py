@@ -97,13 +97,15 @@ def count_power(share: float, n: int, decides: Callable[[int], bool]) -> float:
 class Effect:
     """A mean over tasks: ``interval`` is the hierarchical bootstrap's, ``test`` the t-interval over task means.
 
-    ``spread``: standard deviation over task means; ``groups``: values (task and seed) behind it.
+    ``spread``: standard deviation over task means; ``groups``: values (task and seed) behind it; ``floor``: whether the
+    values are differences of success, whose spread `least_spread` bounds from below.
     """
 
     interval: Interval
     test: Interval
     spread: float
     groups: int
+    floor: bool = True
 
     @property
     def n(self) -> int:
@@ -128,7 +130,7 @@ class Effect:
         return float(np.maximum(self.interval.high, self.test.high))
 
     def within(self, margin: float) -> bool:
-        """Whether both intervals lie inside ±``margin``; `least_spread` keeps the test's from closing up."""
+        """Whether both intervals lie inside ±``margin``; a floor of the spread keeps the test's from closing up."""
         return self.below(margin) and self._floored(margin)[0] > -margin
 
     def below(self, margin: float) -> bool:
@@ -143,8 +145,12 @@ class Effect:
         middle = self.interval.estimate
         return float(np.fmin(self.low, middle - half)), float(np.fmax(self.high, middle + half))
 
+    def misses(self, effect: float, power: float = 0.8) -> bool:
+        """Whether the wider interval excludes ``effect``, by a design that finds it with this power."""
+        return bool(self.power(effect) >= power and (effect < self.low or effect > self.high))
+
     def power(self, effect: float, tasks: int | None = None) -> float:
-        """`mean_power` for ``effect`` with the spread measured, but no less than `least_spread`.
+        """`mean_power` for ``effect`` with the spread measured, but no less than its floor.
 
         ``tasks``: how many could show it at all, where not every task can.
         """
@@ -156,10 +162,12 @@ class Effect:
         return tasks_needed(effect, self._spread(effect), power) if self.n > 1 else None
 
     def equality(self, margin: float, truth: float = 0.0) -> float:
-        """`equality_power` with the spread measured, but no less than `least_spread` of the margin."""
+        """`equality_power` with the spread measured, but no less than its floor for the margin."""
         return equality_power(margin, self._spread(margin), self.n, truth)
 
     def _spread(self, effect: float) -> float:
+        if not self.floor:
+            return self.spread
         return float(np.fmax(self.spread, least_spread(effect, self.groups / max(self.n, 1))))
 
 
@@ -189,10 +197,10 @@ def of_interval(interval: Interval) -> Effect:
     half = (interval.high - interval.low) / 2
     error = half / float(stats.norm.ppf((1 + interval.level) / 2))
     if interval.n < 2 or not np.isfinite(half):
-        return Effect(interval, Interval(interval.estimate, NAN, NAN, interval.n), NAN, interval.n)
+        return Effect(interval, Interval(interval.estimate, NAN, NAN, interval.n), NAN, interval.n, floor=False)
     wide = error * float(stats.t.ppf((1 + interval.level) / 2, interval.n - 1))
     test = Interval(interval.estimate, interval.estimate - wide, interval.estimate + wide, interval.n)
-    return Effect(interval, test, error * float(np.sqrt(interval.n)), interval.n)
+    return Effect(interval, test, error * float(np.sqrt(interval.n)), interval.n, floor=False)
 
 
 def t_interval(means: ArrayLike, level: float = LEVEL) -> Interval:
