@@ -82,16 +82,19 @@ def test_open_questions_count_what_is_recorded(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_box_takes_verdict_and_figure_from_the_table() -> None:
-    found = {"saturation": Finding("ρ and more", Outcome.REPLICATED, "Because.", "5 × 3 × 64", 0.25)}
+    found = {"saturation": Finding("ρ and more", Outcome.REPLICATED, "Because.", "5×3×64", 0.25)}
     entries = verdicts_study.by_claim({"a policy": found})
     one = words.box(entries, "Title", ["saturation"], ["5.1 sec-saturation"])
-    assert one.here == "ρ and more (a policy; n = 5 × 3 × 64; power 25%)."
+    assert one.here == "ρ and more (A; n = 5×3×64; power 25%)."
     assert (
         one.verdict.startswith("**Replicated.** Because.") and "{ref}`5.1 (saturation) <sec-saturation>`" in one.verdict
     )
     assert one.published == "99.9% at K = 16, 100% at 64."
     two = words.box(entries, "Title", ["saturation", "transfer"], ["5.1 sec-saturation"], here="First.")
-    assert two.here.startswith("First.\n\nBest-of-N saturates") and "**Not run.**" in two.verdict
+    assert (
+        two.here.startswith("First.\n\n*Saturation at K = 16*: ρ and") and "*Transfer degrades*: 7.5%" in two.published
+    )
+    assert words.measured(entries["saturation"]).startswith("ρ and more (a policy;") and "**Not run.**" in two.verdict
     assert words.told(entries, Outcome.REPLICATED).startswith("Best-of-N saturates at 16")
     assert words.told(entries, Outcome.ARTEFACT) == "none"
 

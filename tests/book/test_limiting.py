@@ -56,7 +56,7 @@ def test_planned_runs_are_held_against_recorded_ones(tmp_path: Path, monkeypatch
     assert found.at["adaptation", "missing"] == ["two", "three", "four", "five"]
     assert found.at["warm_start", "missing"] == []
     table = limiting.runs_table(found.reset_index()).set_index("what")
-    assert table.at["batch adaptation", "missing"] == "`two`, `three`, `four` and 1 more"
+    assert table.at["batch adaptation", "missing"] == "`two`, `three` and 2 more"
     assert table.at["warm start", "missing"] == "none"
     assert words.runs_text(found) == "2 of 7 planned runs of the study are recorded."
     assert words.runs_verdict(found) == "No run yet of: single tasks."
@@ -72,7 +72,8 @@ def test_the_study_s_plan_can_be_read() -> None:
 def test_the_basis_counts_tasks_seeds_and_rollouts() -> None:
     runs = family([[[1, 2], [2, 2]], [[0, 2], [2, 3]]])
     found = limiting.families({}, runs)
-    row = limiting.basis(found).iloc[0]
+    row = limiting.basis(found, {next(iter(found)): "A"}).iloc[0]
+    assert row["letter"] == "A"
     assert (row["tasks"], row["seeds"], row["steps"], row["k"], row["rollouts"]) == (2, 2, 1, 4, 32)
     reach = limiting.reach(found)
     assert reach["runs"] == 2 and reach["gpu"] == 0 and reach["scaffolds"] == ["template"]

@@ -67,7 +67,7 @@ def test_poor_data_decide_nothing_about_selection_and_have_no_power(samples: pd.
 def test_power_rises_with_tasks() -> None:
     few, many = (verdicts_search.findings(metrics.under(mixed(tasks), "sound")) for tasks in (5, 16))
     name = "surprisal-beats-confidence"
-    assert 0 < few[name].power < many[name].power < 1 and few[name].n == "5 × 3 × 20"
+    assert 0 < few[name].power < many[name].power < 1 and few[name].n == "5×3×20"
 
 
 def mixed(tasks: int) -> pd.DataFrame:
@@ -126,6 +126,7 @@ def test_every_claim_has_a_row_and_the_tally_adds_up() -> None:
         assert ("not run" in row["outcome"]) == (needs[row["claim"]] is not published.Needs.BEST_OF_N)
         assert row["published"] and row["why"]
     assert verdicts.letters(entries) == {"A policy": "A", "Another": "B"}
+    assert verdicts.counts(made()) == f"{len(published.claims())} not run"
     assert verdicts.legend(entries) == "A: A policy; B: Another"
     assert list(verdicts.policies_columns(entries)) == list(verdicts.policies_table(entries).columns)
 

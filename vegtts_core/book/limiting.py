@@ -42,8 +42,8 @@ def families(searches: Mapping[str, Run], adaptations: Mapping[str, Run]) -> dic
     return found
 
 
-def basis(found: Mapping[str, list[Run]]) -> pd.DataFrame:
-    """One row per policy: label, tasks, seeds, k, rollouts, shapes, machine."""
+def basis(found: Mapping[str, list[Run]], names: Mapping[str, str]) -> pd.DataFrame:
+    """One row per policy; ``names``: its letter in the table of claims (``verdicts.letters``). Columns below."""
     rows = []
     for label, runs in found.items():
         samples = pd.concat([run.samples[["task", "seed", "step"]] for run in runs])
@@ -51,6 +51,7 @@ def basis(found: Mapping[str, list[Run]]) -> pd.DataFrame:
         size = str(runs[0].manifest["parameters"]["size"])
         rows.append(
             {
+                "letter": names.get(label),
                 "label": label,
                 "tasks": samples["task"].nunique(),
                 "seeds": samples["seed"].nunique(),
@@ -65,6 +66,7 @@ def basis(found: Mapping[str, list[Run]]) -> pd.DataFrame:
 
 
 BASIS_COLUMNS = {
+    "letter": Column(""),
     "label": Column("policy, scaffold, temperature, device"),
     "tasks": Column("tasks", "d"),
     "seeds": Column("seeds", "d"),
@@ -224,21 +226,17 @@ def _names(found: Any) -> list[str]:
 
 
 def runs_table(found: pd.DataFrame) -> pd.DataFrame:
-    """`planned` as shown: the missing runs by name, at most three of them."""
-    rows = found.copy()
-    rows["missing"] = [_shorten(names) for names in rows["missing"]]
-    rows["section"] = [f"`{name}`" for name in rows["section"]]
-    return rows
+    """`planned` as shown: the missing runs by name, at most two of them."""
+    return found.assign(missing=[_shorten(names) for names in found["missing"]])
 
 
-def _shorten(names: list[str], most: int = 3) -> str:
+def _shorten(names: list[str], most: int = 2) -> str:
     shown = ", ".join(f"`{name}`" for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown or "none"
 
 
 RUN_COLUMNS = {
     "what": Column("runs"),
-    "section": Column("section"),
     "planned": Column("planned", "d"),
     "recorded": Column("recorded", "d"),
     "missing": Column("not recorded"),

@@ -23,7 +23,7 @@ def reach_text(found: Mapping[str, Any]) -> str:
     levels = "all of level 1" if not found["elsewhere"] else f"{found['elsewhere']} of them outside level 1"
     policies = listed(found["policies"])
     machines = f"{found['gpu']} of {plural(found['runs'], 'run')} on a GPU, {found['full']} at KernelBench's own shapes"
-    scaffolds = listed([f"`{name}`" for name in found["scaffolds"]])
+    scaffolds = listed(found["scaffolds"])
     return f"{tasks}, {levels}. Policies: {policies}; scaffolds: {scaffolds}. {machines[0].upper()}{machines[1:]}."
 
 

@@ -216,17 +216,22 @@ def tally(entries: Entries) -> dict[str, int]:
     return {outcome.value: found.count(outcome) for outcome in Outcome}
 
 
+def counts(entries: Entries) -> str:
+    """``1 replicated, 6 not replicated, …``: every outcome that some claim has."""
+    return ", ".join(f"{count} {name}" for name, count in tally(entries).items() if count)
+
+
 def shown(value: float | str) -> str:
     """A published value as the tables write it."""
     return value if isinstance(value, str) else number(value, ".4g")
 
 
 def sizes(samples: pd.DataFrame) -> str:
-    """``5 × 3 × 64``: tasks, seeds, and samples of each pair (at a step)."""
+    """``5×3×64``: tasks, seeds, and samples of each pair (at a step), in one word."""
     if not len(samples):
         return ""
     groups = samples.groupby(["task", "seed", "step"]).size()
-    return f"{samples['task'].nunique()} × {samples['seed'].nunique()} × {int(groups.max())}"
+    return f"{samples['task'].nunique()}×{samples['seed'].nunique()}×{int(groups.max())}"
 
 
 def sample_share(view: pd.DataFrame) -> Interval:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from vegtts_core.book.boxes import Comparison
 from vegtts_core.book.prose import number
-from vegtts_core.book.verdicts import Entries, Entry, Outcome, capital
+from vegtts_core.book.verdicts import Entries, Entry, Outcome, capital, letters
 
 
-def measured(entry: Entry) -> str:
-    """What the deciding policy's runs gave, with n and power: the text of a box's right side."""
+def measured(entry: Entry, names: Mapping[str, str] | None = None) -> str:
+    """What the deciding policy's runs gave, with n and power: the text of a box's right side.
+
+    ``names``: what to call policies (``verdicts.letters``), by default their labels.
+    """
     label, found = entry.deciding
-    text = capital(found.here)
-    facts = [label] if label else []
+    facts = [(names or {}).get(label, label)] if label else []
     facts += [f"n = {found.n}"] if found.n else []
     facts += [f"power {number(found.power, '.0%')}"] if not math.isnan(found.power) else []
-    return f"{text} ({'; '.join(facts)})." if facts else f"{text}."
+    return f"{capital(found.here)} ({'; '.join(facts)})." if facts else f"{capital(found.here)}."
 
 
 def verdict(entry: Entry) -> str:
@@ -35,20 +37,20 @@ def homes(*labels: str) -> str:
 def box(
     entries: Entries, title: str, names: Sequence[str], home: Sequence[str], published: str = "", here: str = ""
 ) -> Comparison:
-    """Claims (by id) in one box, one after the other.
+    """Claims (by id) in one box, each under its title where there are several.
 
     ``published``: what the paper says (default: the claims' figures); ``here``: put in front of what the claims' runs
-    gave; ``home``: where it is measured, as in `homes`.
+    gave; ``home``: where it is measured, as in `homes`. Policies go by their letter in the table of claims.
     """
-    chosen = [entries[name] for name in names]
-    texts = [f"{entry.claim.sentence} {measured(entry)}" if len(chosen) > 1 else measured(entry) for entry in chosen]
-    verdicts = [f"{entry.claim.sentence} {verdict(entry)}" if len(chosen) > 1 else verdict(entry) for entry in chosen]
-    told = published or "; ".join(entry.claim.text for entry in chosen) + "."
+    chosen, names_of = [entries[name] for name in names], letters(entries)
+    heads = [f"*{capital(entry.claim.title)}*: " if len(chosen) > 1 else "" for entry in chosen]
+    both = list(zip(heads, chosen, strict=True))
+    told = [published] if published else [f"{head}{entry.claim.text}." for head, entry in both]
     return Comparison(
         claim=title,
-        published=told,
-        here="\n\n".join([here] * bool(here) + texts),
-        verdict="\n\n".join([*verdicts, homes(*home)]),
+        published="\n\n".join(told),
+        here="\n\n".join([here] * bool(here) + [f"{head}{measured(entry, names_of)}" for head, entry in both]),
+        verdict="\n\n".join([*(f"{head}{verdict(entry)}" for head, entry in both), homes(*home)]),
     )
 
 
