@@ -74,11 +74,13 @@ def test_a_step_per_task_is_read_on_the_other_half() -> None:
 
 def test_open_questions_count_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "studied", lambda section: {})
+    plan = {"beyond": {"vary": {"entropic_a": {}, "entropy_a": {}, "sparse_a": {}}}}
+    monkeypatch.setattr(discussing, "read_yaml", lambda name: plan)
     assert discussing.open_questions()["runs"].tolist()[0] == "0 of 2 recorded"
     assert "No such run" in discussing.beyond_text()
-    monkeypatch.setattr(study, "studied", lambda section: {"entropy_h100_42": None})
+    monkeypatch.setattr(study, "studied", lambda section: {"entropy_a": None})
     assert discussing.open_questions()["runs"].tolist()[0] == "1 of 2 recorded"
-    assert "`entropy_h100_42`" in discussing.beyond_text()
+    assert "`entropy_a`" in discussing.beyond_text()
 
 
 def test_a_box_takes_verdict_and_figure_from_the_table() -> None:

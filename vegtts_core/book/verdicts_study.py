@@ -136,8 +136,12 @@ def distilled(source: str, params: str | Path) -> dict[str, distilling.Families]
 
 def density_pairs(source: str, params: str | Path) -> dict[str, dict[str, dict[str, Run]]]:
     """Runs with a sparse reward beside those that differ in nothing else, by label and the sparse run's name."""
-    own = ctl.density_runs(source, params)
-    runs = own | study.studied("beyond") | study.adaptations(source, params)
+    sections = [
+        name for name in read_yaml(study.STUDY).get("recorded") or {} if name.startswith(("beyond", "adaptation"))
+    ]
+    runs = ctl.density_runs(source, params) | study.adaptations(source, params)
+    for section in sections:
+        runs |= study.studied(section)
     found: dict[str, dict[str, dict[str, Run]]] = {}
     for name, run in runs.items():
         if run.manifest["parameters"]["rewards"]["threshold"] is None:
