@@ -16,7 +16,9 @@ def test_a_chapters_own_run_comes_first() -> None:
 def test_every_run_that_the_study_lists_is_recorded_on_a_gpu() -> None:
     listed = read_yaml(study.STUDY)["recorded"]
     for section in listed:
-        for run in study.studied(section).values():
+        found = study.studied(section)
+        assert found
+        for run in found.values():
             assert run.manifest["machine"]["device"] == "cuda"
 
 
