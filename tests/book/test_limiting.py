@@ -44,21 +44,22 @@ def test_planned_runs_are_held_against_recorded_ones(tmp_path: Path, monkeypatch
     path = tmp_path / "plan.yaml"
     path.write_text(
         "warm_start: {policy: x}\nadaptation: {vary: {one: {}, two: {}, three: {}, four: {}, five: {}}}\n"
-        "isolated: {vary: {six: {}}}\nrecorded: {adaptation: [one, gone], warm_start: [made]}\n"
+        "isolated: {vary: {six: {}}}\n"
+        "recorded: {adaptation: [gone], isolated: [one], warm_start: [made], probe: seen}\n"
     )
-    for name in ("one", "made"):
+    for name in ("one", "made", "seen"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").write_text("{}")
     monkeypatch.setattr(limiting, "recorded_folder", lambda: tmp_path)
     found = limiting.planned(str(path)).set_index("section")
-    assert found["planned"].to_dict() == {"warm_start": 1, "adaptation": 5, "isolated": 1}
-    assert found["recorded"].to_dict() == {"warm_start": 1, "adaptation": 1, "isolated": 0}
+    assert found["planned"].to_dict() == {"warm_start": 1, "adaptation": 5, "isolated": 1, "probe": 1}
+    assert found["recorded"].to_dict() == {"warm_start": 1, "adaptation": 1, "isolated": 0, "probe": 1}
     assert found.at["adaptation", "missing"] == ["two", "three", "four", "five"]
     assert found.at["warm_start", "missing"] == []
     table = limiting.runs_table(found.reset_index()).set_index("what")
     assert table.at["batch adaptation", "missing"] == "`two`, `three` and 2 more"
     assert table.at["warm start", "missing"] == "none"
-    assert words.runs_text(found) == "2 of 7 planned runs of the study are recorded."
+    assert words.runs_text(found) == "3 of 8 planned runs of the study are recorded."
     assert words.runs_verdict(found) == "No run yet of: single tasks."
     assert "None of its families" in words.runs_verdict(found.assign(recorded=0))
 

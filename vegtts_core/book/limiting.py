@@ -207,17 +207,20 @@ def planned(params: str = study.STUDY) -> pd.DataFrame:
     """The study's families of runs: columns section, what, planned, recorded, missing (names), folders.
 
     A section of ``params`` is a family: the runs under its ``vary``, or one run of its own name. ``recorded``: those
-    that the file's ``recorded`` section lists and whose folder is there.
+    that the file's ``recorded`` section lists, under whatever section, and whose folder is there.
     """
     values = read_yaml(params)
-    listed = {name: _names(found) for name, found in (values.get("recorded") or {}).items()}
+    listed = {name: _names(found) for name, found in (values.get("recorded") or {}).items() if name not in _SETTINGS}
+    there = {
+        name for names in listed.values() for name in names if (recorded_folder() / name / "manifest.json").is_file()
+    }
     sections = [name for name, found in values.items() if isinstance(found, dict) and name not in _SETTINGS]
     rows = []
     for section in dict.fromkeys([*sections, *listed]):
-        names = list((values.get(section) or {}).get("vary") or {}) or [section]
-        there = [name for name in listed.get(section, []) if (recorded_folder() / name / "manifest.json").is_file()]
-        missing = [name for name in names if name not in there and not (names == [section] and there)]
-        rows.append((section, MEANS.get(section, section), max(len(names), len(there)), len(there), missing))
+        # A family without variants has one run, which is recorded under a name of its own.
+        names = list((values.get(section) or {}).get("vary") or {}) or listed.get(section) or [section]
+        missing = [name for name in names if name not in there]
+        rows.append((section, MEANS.get(section, section), len(names), len(names) - len(missing), missing))
     return pd.DataFrame(rows, columns=["section", "what", "planned", "recorded", "missing"])
 
 

@@ -95,15 +95,16 @@ def headline() -> Finding:
 
 
 def benefit(runs: Mapping[str, Run]) -> Effect:
-    """fast_1 per sample at step 1 less that of other seeds' step 0, an independent Best-of-N of as many rollouts.
+    """fast_1 per sample at step 1 less that of other seeds' step 0, which is an independent Best-of-N.
 
     Per task and run; step 1 is taken whether or not it is the best, so nothing is chosen by the score that is reported.
+    A share of samples does not grow with how many are drawn, so the two need not be equally many.
     """
     gaps = []
     for name, run in runs.items():
         search, protocol = control(name, runs), str(run.manifest["parameters"]["protocol"])
         step = run.samples[run.samples["step"] == 1]
-        if len(search) >= len(run.samples[run.samples["step"] <= 1]) and len(step):
+        if len(search) and len(step):
             gaps.append(_fast(step, protocol) - _fast(search, protocol))
     found = pd.concat(gaps) if gaps else pd.Series(dtype=float)
     return mean_effect(found.to_numpy(), found.index.to_numpy())
