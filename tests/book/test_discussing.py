@@ -110,3 +110,7 @@ def test_power_of_the_undecided_claims() -> None:
     assert words.weakest(verdicts_study.by_claim({"p": findings})).startswith("2 of the main claims are undecided")
     assert "10% to 90%" in words.weakest(verdicts_study.by_claim({"p": findings}))
     assert words.weakest(verdicts_study.by_claim({})) == "none of the main claims is undecided"
+
+
+def test_policies_go_by_their_letter() -> None:
+    assert discussing.short("0.5 (a, b, c); 0.7 (a, b)", {"a, b": "A", "a, b, c": "B"}) == "0.5 (B); 0.7 (A)"

@@ -29,6 +29,13 @@ DIGITS = 2
 """Rewards that agree to so many decimals are one level: copies of a candidate share a verdict."""
 
 
+def short(text: str, names: Mapping[str, str]) -> str:
+    """``text`` with policies by their letter (``verdicts.letters``) in place of their label."""
+    for label in sorted(names, key=len, reverse=True):
+        text = text.replace(label, names[label])
+    return text
+
+
 def informative(runs: Runs) -> Interval:
     """Share of groups at step 0 whose rewards are not all equal; only these have a gradient. Bootstrap over tasks."""
     start = pd.concat([run.samples[run.samples["step"] == 0] for run in runs.values()])
