@@ -9,3 +9,7 @@ class UserError(Exception):
     def _render_traceback_(self) -> list[str]:
         """What IPython (and so a notebook) prints instead of a traceback."""
         return [f"{type(self).__name__}: {self}"]
+
+
+class DeviceMemoryError(UserError):
+    """A task whose tensors do not fit into a device's memory; other tasks may."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -73,6 +74,7 @@ def made_workers(ray: Any, record: Path, deadly: int = -1) -> Workers:
                 with record.open("a") as file:
                     file.write(f"{item} {os.getpid()}\n")
                 if item == deadly:
+                    time.sleep(0.5)  # what was yielded is on its way: on a busy machine it would die with the worker
                     os.kill(os.getpid(), signal.SIGKILL)
                 if item == 13:
                     raise UserError("There is no square of 13: take 12.")

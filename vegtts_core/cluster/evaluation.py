@@ -12,12 +12,12 @@ from vegtts_core.cluster.parameters import RayParameters
 from vegtts_core.cluster.workers import Lost, Report, Workers
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.choice import evaluator_for
+from vegtts_core.evaluator.floors import device_ceilings
 from vegtts_core.evaluator.forward import ForwardEvaluator, OnVerdict, Progress
 from vegtts_core.evaluator.outcome import failed
 from vegtts_core.evaluator.pool import PORTION, named, portions
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.types import ErrorKind, Stage, Verdict
-from vegtts_core.kernels import ceilings
 from vegtts_core.kernels.ceilings import Ceilings
 from vegtts_core.scaffolds.types import Candidate
 from vegtts_core.tasks import Task, get_task
@@ -90,7 +90,7 @@ class RayEvaluators:
         return [verdicts[index] for index in range(len(candidates))]
 
     def ceilings(self) -> Ceilings:
-        """What a CPU of the cluster can do at most, measured by one worker. Nodes should be alike."""
+        """What a device of the cluster can do at most, measured by one worker. Nodes should be alike."""
 
         def work(actor: Any, _: Sequence[int]) -> Any:
             return actor.ceilings.options(num_returns="streaming").remote()
@@ -146,5 +146,5 @@ class EvaluationWorker:
             yield verdict
 
     def ceilings(self) -> Iterator[Ceilings]:
-        """What this node's CPU can do at most."""
-        yield ceilings.measure(self._given[-1].threads)
+        """What this node's device can do at most."""
+        yield device_ceilings(self._given[1], self._given[-1].threads)

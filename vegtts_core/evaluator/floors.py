@@ -132,6 +132,15 @@ class Floors:
         return self._floors[task.key]
 
 
+def device_ceilings(device: str, threads: int) -> Ceilings:
+    """What ``device`` (*cpu*, with so many threads, or *cuda*) can do at most, as measured for this machine."""
+    if device == "cpu":
+        return measure(threads)
+    from vegtts_core.evaluator.cuda.ceilings import gpu_ceilings
+
+    return gpu_ceilings()
+
+
 def cpu_ceilings(threads: int, anew: bool = False) -> Ceilings:
     """Ceilings of this CPU, kept in the cache folder; ``anew`` measures, and keeps the higher of old and new.
 

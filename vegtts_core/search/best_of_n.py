@@ -24,9 +24,9 @@ from vegtts_core.cluster.parameters import PooledParameters, RayParameters
 from vegtts_core.cluster.sampling import PolicySource, RayPolicies, SamplingUnit
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator import EvaluatorSettings
+from vegtts_core.evaluator.floors import device_ceilings
 from vegtts_core.evaluator.types import ProtocolName
 from vegtts_core.judging import Judge
-from vegtts_core.kernels import ceilings
 from vegtts_core.policy import load_policy
 from vegtts_core.policy.load import is_served
 from vegtts_core.policy.served import ServedParameters
@@ -285,7 +285,8 @@ class _Search:
             torch.cuda.empty_cache()
         with self.judge.evaluator(self.parameters.scaffold) as evaluator:
             on_cluster = isinstance(evaluator, RayEvaluators)
-            limits = evaluator.ceilings() if on_cluster else ceilings.measure(self.parameters.evaluator.threads)
+            given = self.parameters
+            limits = evaluator.ceilings() if on_cluster else device_ceilings(given.judged_on, given.evaluator.threads)
             for row in reference_rows(evaluator, ForwardScaffold(), tasks, limits):
                 self.store.append_verdict({"kind": "reference"} | row)
             self.judge.judge(evaluator, missing, advance=lambda: progress.advance(bar))

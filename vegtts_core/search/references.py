@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from vegtts_core.errors import DeviceMemoryError
 from vegtts_core.evaluator import Evaluator
 from vegtts_core.kernels.ceilings import Ceilings, floor_seconds
 from vegtts_core.scaffolds import Candidate, ForwardScaffold
@@ -26,7 +27,12 @@ def reference_rows(
             # A user's own reference may use what the scaffold forbids to a policy; it is then not measured.
             yield _row(task, ceilings) | {"note": candidate.reason}
             continue
-        verdict = evaluator.evaluate([candidate])[0]
+        try:
+            verdict = evaluator.evaluate([candidate])[0]
+        except DeviceMemoryError as error:
+            # As a body it needs two processes' memory; kernels of the same task may fit.
+            yield _row(task, ceilings) | {"note": str(error)}
+            continue
         row = _row(task, ceilings) | {"note": verdict.reason}
         if verdict.sound is not None and verdict.sound.reference_seconds:
             row |= {

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from vegtts_core.errors import UserError
+from vegtts_core.errors import DeviceMemoryError, UserError
 from vegtts_core.evaluator.answers import Draw, Inputs, Known, weights_of
 from vegtts_core.evaluator.baselines import COMPILED
 from vegtts_core.evaluator.compiling import sealed_file
@@ -60,7 +60,7 @@ class CudaSession(TaskSession):
         device: int,
         nvml: Any,
     ) -> None:
-        """Raises UserError if the task's tensors do not fit into the device's memory."""
+        """Raises DeviceMemoryError if the task's tensors do not fit."""
         self.task, self.settings, self._warm = task, settings, warm
         self._launchers, self._compilations, self.nothing = launchers, compilations, nothing
         self._spares = spares
@@ -283,9 +283,9 @@ class CudaSession(TaskSession):
         torch.cuda.empty_cache()
 
 
-def too_large(task: Task, error: Exception) -> UserError:
+def too_large(task: Task, error: Exception) -> DeviceMemoryError:
     """The sentence for a task that does not fit."""
-    return UserError(
+    return DeviceMemoryError(
         f"Task {task.key} at size {task.size.value} does not fit into the device's memory "
         f"({str(error).splitlines()[0][:80]}): take it at size 'cpu', or a larger GPU."
     )
