@@ -15,7 +15,7 @@ from vegtts_core.runs.store import load_run
 from vegtts_core.scaffolds.assemble import reference_class
 from vegtts_core.tasks import load_tasks, named_selections
 
-RUNS = ["warm_start_embedded", "rlvr_embedded"]
+RUNS = ["warm_start_embedded", "rlvr_embedded", "warm_start_h100"]
 
 
 def forward_text(source: str) -> str:
