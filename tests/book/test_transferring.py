@@ -1,4 +1,4 @@
-"""Chapter 5.5's helpers: directions, controls, the 30% rule, and sentences for any data."""
+"""Chapter 5.5's helpers: directions, controls, and sentences for any data."""
 
 from pathlib import Path
 
@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 from made_tables import sample, table
 
-from vegtts_core.book import published, transferring
-from vegtts_core.book import transferring_regimes as regimes
+from vegtts_core.book import transferring
 from vegtts_core.book import transferring_words as words
 from vegtts_core.book.figures import draw, specification
 from vegtts_core.book.tables import Table
@@ -116,29 +115,6 @@ def test_the_papers_two_numbers_of_one_policy_are_not_chance():
     assert words.printed(0.3125) == "31.25%" and words.printed(0.075) == "7.5%"
 
 
-def test_the_papers_rule_gets_two_of_five_right():
-    rule = regimes.paper_rule()
-    assert (rule.right, len(rule.tasks)) == (2, 5)
-    right = rule.tasks.loc[rule.tasks["above"] == rule.tasks["benefits"], "task"]
-    assert list(right) == ["18", "30"]
-    winners = published.table("5.4-tasks")["winner"]
-    assert list(rule.tasks["benefits"]) == list(winners == "BoA")
-
-
-def test_best_of_n_is_the_other_seeds_base():
-    runs = {f"a{seed}": adaptation(seed) for seed in (42, 43, 44)}
-    control = regimes.control("a42", runs)
-    assert len(control) == 2 * 5 * 4 and control.groupby("task")["sample"].apply(sorted).map(len).eq(8).all()
-    assert control["seed"].nunique() == 1  # one budget
-    rules = regimes.measured_rules(runs)
-    assert [rule.step for rule in rules] == [1, 1, 1]
-    assert rules[0].tasks["coverage"].eq(0.25).all() and rules[0].right == 2  # below 30%: those that do not gain
-    assert regimes.measured_rules({"a42": runs["a42"]}) == []
-    other = adaptation(45)
-    other.manifest["policy"]["adapter_sha256"] = "another"
-    assert len(regimes.control("a42", {"a42": runs["a42"], "b": other})) == 0
-
-
 DEGENERATE = {
     "ordinary": direction(),
     "no control": direction(control=()),
@@ -150,20 +126,16 @@ DEGENERATE = {
 
 
 @pytest.mark.parametrize("found", DEGENERATE.values(), ids=DEGENERATE)
-@pytest.mark.parametrize("seeds", [1, 3])
-def test_every_table_figure_and_sentence_stands_any_data(found, seeds):
+def test_every_table_figure_and_sentence_stands_any_data(found):
     both = [found]
-    runs = {f"a{seed}": adaptation(seed) for seed in (42, 43, 44)[:seeds]}
-    differences, rules = transferring.differences(both), regimes.measured_rules(runs)
+    differences = transferring.differences(both)
     for frame, columns in (
         (transferring.side_by_side(both), transferring.SIDE_COLUMNS),
         (differences, transferring.DIFFERENCE_COLUMNS),
-        (regimes.table([regimes.paper_rule(), *rules]), regimes.COLUMNS),
     ):
         text = Table(frame, "tab-any", "Any.", columns).text()
         assert "nan" not in text and "inf" not in text
-    for chart in (transferring.figure_tasks(found), regimes.figure([regimes.paper_rule(), *rules])):
-        assert "<svg" in draw(specification(chart), "fig-any")
+    assert "<svg" in draw(specification(transferring.figure_tasks(found)), "fig-any")
     sentences = [
         words.share_text(found),
         words.here_text(differences),
@@ -173,8 +145,6 @@ def test_every_table_figure_and_sentence_stands_any_data(found, seeds):
         words.control_verdict(differences),
         words.own_text(both),
         words.own_verdict(both, differences),
-        words.regimes_text(rules),
-        words.regimes_verdict(rules),
         words.judged_steps(found),
     ]
     for sentence in sentences:

@@ -45,9 +45,12 @@ def label(run: Run) -> str:
     """What tells a run from others: policy, scaffold, temperature, device (``1.5B, template, T = 1, H100``)."""
     parameters = run.manifest["parameters"]
     scaffolds = parameters.get("scaffold") or " and ".join(parameters["scaffolds"])
-    machine = run.manifest["machine"]
-    device = str(machine.get("gpu", "")).removeprefix("NVIDIA ").split(" ")[0] or "CPU"
-    return f"{policy(run)}, {scaffolds}, T = {parameters['temperature']:g}, {device}"
+    return f"{policy(run)}, {scaffolds}, T = {parameters['temperature']:g}, {card(run)}"
+
+
+def card(run: Run) -> str:
+    """What a run was measured on, in a word: ``H100``, ``CPU``."""
+    return str(run.manifest["machine"].get("gpu", "")).removeprefix("NVIDIA ").split(" ")[0] or "CPU"
 
 
 def policy(run: Run) -> str:

@@ -1,6 +1,6 @@
 """The data of chapter 5.5: adapted checkpoints on tasks that they were not adapted to, beside base and Best-of-N.
 
-It arranges what ``metrics.transfer`` and ``metrics.optimism`` compute. Regimes are in ``transferring_regimes``,
+It arranges what ``metrics.transfer`` and ``metrics.optimism`` compute. Regimes are in ``regimes``,
 sentences in ``transferring_words``. Every share is fast_1 per sample.
 """
 

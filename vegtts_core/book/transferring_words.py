@@ -1,4 +1,4 @@
-"""The sentences of chapter 5.5 that depend on the data: what a transfer, a control or a rule allows to say."""
+"""The sentences of chapter 5.5 that depend on the data: what a transfer or a control allows to say."""
 
 from __future__ import annotations
 
@@ -12,19 +12,13 @@ from vegtts_core.book.probing import scientific
 from vegtts_core.book.prose import number
 from vegtts_core.book.selecting_words import Finding, few_tasks, finding, points
 from vegtts_core.book.transferring import Direction, one_policy, own_gain, shares, shown_name
-from vegtts_core.book.transferring_regimes import Rule, paper_rule
-from vegtts_core.metrics.regimes import THRESHOLD
-from vegtts_core.statistics import Interval
 
 
 def facts(found: list[Direction]) -> dict[str, str]:
     """What was judged, and the paper's numbers that the chapter mentions, by name."""
     one, paper = found[0], published.table("5.5-transfer")
-    budget = published.table("5.4-budget")["fast_1"]
     base, search, p = one_policy()
     samples = one.judged.samples
-    rule = paper_rule()
-    best = str(budget.drop("best-of-n").idxmax()).removeprefix("boa-").replace("-", " ")
     return {
         "policy": policy_text(one.adaptation),
         "machine": machine_text(one.judged),
@@ -45,13 +39,6 @@ def facts(found: list[Direction]) -> dict[str, str]:
         "paper-search-2": number(search, ".1%"),
         "paper-base-1": number(float(paper.at["s2-s1", "base"]), ".1%"),
         "paper-p": scientific(p),
-        "paper-argmax": best,
-        "paper-argmax-share": number(float(budget.drop("best-of-n").max()), ".1%"),
-        "paper-tabulated": number(float(budget["boa-step-1"]), ".1%"),
-        "paper-right": str(rule.right),
-        "paper-tasks": str(len(rule.tasks)),
-        "threshold": number(THRESHOLD, ".0%"),
-        "paper-benefits": str(int(rule.tasks["benefits"].sum())),
     }
 
 
@@ -203,31 +190,3 @@ def own_verdict(found: list[Direction], differences: pd.DataFrame) -> str:
             f"{points(other)} on the others"
         )
     return f"{'; '.join(texts)}. Only the second was chosen by nobody."
-
-
-def regimes_text(rules: list[Rule]) -> str:
-    """The rule on our runs."""
-    if not rules:
-        return "No run here has an independent Best-of-N of equal budget: other seeds' runs are needed."
-    parts = [f"{rule.name}: right on {rule.right} of {len(rule.tasks)} tasks (step {rule.step})" for rule in rules]
-    return f"{'; '.join(parts)}."
-
-
-def regimes_verdict(rules: list[Rule]) -> str:
-    """Whether a rule with two answers does better than chance here."""
-    if not rules:
-        return "Not tested here."
-    right, total = sum(rule.right for rule in rules), sum(len(rule.tasks) for rule in rules)
-    agreement = rules[0].agreement if len(rules) == 1 else None
-    bounds: Interval | None = agreement
-    text = f"Right in {right} of {total} cases"
-    if len(rules) > 1:
-        text += f" ({len(rules)} seeds of the same tasks, so not {total} independent ones)"
-    if bounds is not None and bounds.low <= 0.5 <= bounds.high:
-        text += ": a coin does as well as far as these data can tell"
-    gains = sum(int(rule.tasks["benefits"].sum()) for rule in rules)
-    text += f". Adaptation gained in {gains} of them."
-    silent = sum(int((~rule.tasks["above"]).sum()) for rule in rules)
-    if silent in (0, total):
-        text += f" All tasks lie on one side of {number(THRESHOLD, '.0%')}, so the threshold separates nothing."
-    return text

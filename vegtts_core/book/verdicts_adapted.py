@@ -20,10 +20,10 @@ from vegtts_core.book import trajectories_diversity as div
 from vegtts_core.book.adapting_words import plural
 from vegtts_core.book.probing_words import ALPHA, moved
 from vegtts_core.book.prose import number
+from vegtts_core.book.regimes import Rule, control, measured_rules, paper_rule
 from vegtts_core.book.selecting_words import points
 from vegtts_core.book.trajectories_words import LEVEL
 from vegtts_core.book.transferring import CONDITIONS, Direction, shown_name
-from vegtts_core.book.transferring_regimes import Rule, control, measured_rules, paper_rule
 from vegtts_core.book.verdicts import MARGIN, Finding, Outcome, because, by_sign, sizes
 from vegtts_core.metrics import Quarter
 from vegtts_core.runs import Run

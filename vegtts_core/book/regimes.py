@@ -1,14 +1,16 @@
-"""The regimes of section 5.4 for chapter 5.5: does adaptation gain where the base policy already succeeds?
+"""The regimes of section 5.4: does adaptation gain where the base policy already succeeds?
 
 Best-of-N and the base policy are one policy, so the step-0 rollouts of other seeds' adaptation runs are a Best-of-N
 run: independent of the run that is compared, same scaffold, and with two of them the paper's budget (twice K per task
-against two steps of K). It arranges what ``metrics.regimes`` computes.
+against two steps of K). So are samples of a Best-of-N run of that policy that the compared run did not draw as well.
+It arranges what ``metrics.regimes`` computes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -16,6 +18,7 @@ import pandas as pd
 
 from vegtts_core import metrics
 from vegtts_core.book import published, theme
+from vegtts_core.book.study import card
 from vegtts_core.book.tables import Column
 from vegtts_core.metrics.regimes import THRESHOLD
 from vegtts_core.runs import Run
@@ -68,14 +71,27 @@ def paper_rule() -> Rule:
     return Rule(PAPER, tasks, 1, Interval(found.rho, found.low, found.high, found.n), NAN)
 
 
-def control(name: str, runs: Mapping[str, Run]) -> pd.DataFrame:
-    """Step-0 rollouts of the other runs that start from the same policy on the same tasks, as one seed's Best-of-N."""
+def control(name: str, runs: Mapping[str, Run], searches: Iterable[Run] = ()) -> pd.DataFrame:
+    """Step-0 rollouts of the other runs that start from the same policy on the same tasks, as one seed's Best-of-N.
+
+    ``searches``: Best-of-N runs; of those by the same policy, samples of the tasks that the run itself did not draw.
+    """
     mine = runs[name]
+    tasks, own = set(mine.samples["task"]), _draws(mine)
     parts = []
     for other, run in runs.items():
-        same = all(run.manifest["policy"][key] == mine.manifest["policy"][key] for key in _SAME)
-        if other != name and same and set(run.samples["task"]) == set(mine.samples["task"]):
+        if other != name and _asked_alike(mine, run) and set(run.samples["task"]) == tasks and not own & _draws(run):
             parts.append(run.samples[run.samples["step"] == 0])
+    taken = {seed for part in parts for seed in part["seed"]}
+    for run in searches:
+        if _asked_alike(mine, run) and tasks <= set(run.samples["task"]):
+            rows = run.samples[run.samples["task"].isin(tasks)]
+            drawn = mine.samples[mine.samples["step"] == 0].groupby("seed")["sample"].max()
+            fresh = [
+                seed not in taken and sample > drawn.get(seed, -1)
+                for seed, sample in zip(rows["seed"], rows["sample"], strict=True)
+            ]
+            parts.append(rows[fresh])
     if not parts:
         return mine.samples.iloc[:0]
     whole = pd.concat(parts, ignore_index=True).assign(seed=-1)
@@ -85,20 +101,40 @@ def control(name: str, runs: Mapping[str, Run]) -> pd.DataFrame:
 _SAME = ("weights_sha256", "adapter_sha256")
 
 
-def measured_rules(runs: Mapping[str, Run]) -> list[Rule]:
+def _draws(run: Run) -> set[int]:
+    """The seeds of a run's step 0."""
+    return set(run.samples.loc[run.samples["step"] == 0, "seed"])
+
+
+def _asked_alike(one: Run, other: Run) -> bool:
+    """Whether both sampled one policy at one temperature with the same prompts, measured on the same kind of card."""
+    a, b = one.manifest["parameters"], other.manifest["parameters"]
+    same = all(one.manifest["policy"][key] == other.manifest["policy"][key] for key in _SAME)
+    asked = all(a.get(key) == b.get(key) for key in ("temperature", "size", "examples", "device", "evaluation_device"))
+    return same and asked and _scaffolds(a) == _scaffolds(b) and card(one) == card(other)
+
+
+def _scaffolds(parameters: Mapping[str, Any]) -> list[str]:
+    return list(parameters.get("scaffolds") or [parameters.get("scaffold")])
+
+
+def measured_rules(runs: Mapping[str, Run], searches: Iterable[Run] = ()) -> list[Rule]:
     """The rule for each adaptation run that has a control whose budget allows at least one update."""
+    searches = list(searches)
     rules = []
     for name, run in runs.items():
-        search = control(name, runs)
+        search = control(name, runs, searches)
         protocol = str(run.manifest["parameters"]["protocol"])
         first_two = run.samples[run.samples["step"] <= 1]
         if len(search) < len(first_two) or first_two["step"].nunique() < 2:
             continue
         found = metrics.compare_regimes(search, run.samples, protocol)
         tasks = found.tasks.assign(task=found.tasks["task"].str.split("/").str[-1])
+        tasks = tasks.sort_values("task", key=lambda names: names.astype(int), ignore_index=True)
         rho = Interval(found.correlation.rho, found.correlation.low, found.correlation.high, found.correlation.n)
         seed = int(run.manifest["parameters"]["seed"])
-        rules.append(Rule(f"here, seed {seed}", tasks, int(found.steps.iloc[0]), rho, found.rho_split))
+        name = f"here, {card(run)}, seed {seed}"
+        rules.append(Rule(name, tasks, int(found.steps.iloc[0]), rho, found.rho_split))
     return rules
 
 

@@ -1,0 +1,78 @@
+"""Per task, which wins: search or adaptation; and whether it would win again with other rollouts (section 5.4).
+
+A winner by a difference that the rollouts' own noise explains is none. It takes the rules' tasks from ``regimes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import altair as alt
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from vegtts_core.book import theme
+from vegtts_core.book.regimes import Rule
+from vegtts_core.book.tables import Column
+from vegtts_core.statistics import Interval
+
+SEARCH, ADAPTATION, NEITHER = "search", "adaptation", "neither"
+
+_WIDTH = 2 * stats.norm.ppf(0.975)
+
+COLUMNS = {
+    "source": Column("tasks of"),
+    "task": Column("task"),
+    "coverage": Column("Best-of-N, per sample", ".1%"),
+    "adapted": Column("adapted, per sample", ".1%"),
+    "difference": Column("difference [95%]", "+.1%"),
+    "winner": Column("winner"),
+    "again": Column("wins again", ".0%"),
+}
+
+
+def winners(rules: Iterable[Rule]) -> pd.DataFrame:
+    """One row per rule and task: source, task, coverage, adapted, difference (Interval), winner, again, sure.
+
+    ``again``: how often the same method would be ahead if the rollouts were drawn anew, with a normal distribution of
+    the width of the difference's interval; NaN where both are equal. ``sure``: the interval excludes 0.
+    """
+    rows = []
+    for rule in rules:
+        for row in rule.tasks.to_dict("records"):
+            gain, low, high = float(row["benefit"]), float(row["low"]), float(row["high"])
+            error = (high - low) / _WIDTH
+            again = float(stats.norm.cdf(abs(gain) / error)) if gain and error > 0 else np.nan
+            winner = NEITHER if gain == 0 else ADAPTATION if gain > 0 else SEARCH
+            coverage = float(row["coverage"])
+            difference = Interval(gain, low, high, 1)
+            sure = low > 0 or high < 0
+            rows.append((rule.name, str(row["task"]), coverage, coverage + gain, difference, winner, again, sure))
+    names = ["source", "task", "coverage", "adapted", "difference", "winner", "again", "sure"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def figure(table: pd.DataFrame) -> alt.Chart:
+    """Adapted minus Best-of-N by task, one row of points per source, with intervals; to the right adaptation wins."""
+    frame = table.assign(
+        estimate=[each.estimate for each in table["difference"]],
+        low=[each.low for each in table["difference"]],
+        high=[each.high for each in table["difference"]],
+        kind=np.where(table["sure"], "beyond noise", "within noise"),
+    )[["source", "task", "estimate", "low", "high", "kind"]]
+    order = list(dict.fromkeys(frame["task"]))
+    kinds = alt.Scale(domain=["beyond noise", "within noise"], range=[theme.CATEGORY_COLOURS[0], theme.MUTED])
+    colour = alt.Color("kind:N", scale=kinds, legend=alt.Legend(title=None))
+    axis = alt.Axis(title="adapted minus Best-of-N, share of samples", format="+.0%")
+    y = alt.Y("task:N", sort=order, axis=alt.Axis(title="task"))
+    base = alt.Chart().encode(y=y, color=colour)
+    zero = alt.Chart().mark_rule(color=theme.MUTED, strokeDash=[4, 3]).encode(x=alt.datum(0))
+    bars = base.mark_rule().encode(x=alt.X("low:Q", axis=axis, scale=alt.Scale(domain=[-1, 1])), x2="high:Q")
+    points = base.mark_point(size=50, filled=True).encode(x=alt.X("estimate:Q", axis=axis))
+    layer = alt.layer(zero, bars, points).properties(width=theme.SMALL, height=theme.SMALL - 40)
+    return layer.facet(
+        alt.Facet("source:N", sort=list(dict.fromkeys(frame["source"])), header=alt.Header(title=None)),
+        columns=3,
+        data=frame,
+    )
