@@ -53,7 +53,7 @@ def _even(chosen: NDArray[np.bool_]) -> Array:
     return chosen / chosen.sum()
 
 
-def _tied(values: Array) -> NDArray[np.int64]:
+def tie_classes(values: Array) -> NDArray[np.int64]:
     """Rank classes, 0 for the highest: neighbours within ``TIE`` share one."""
     order = np.argsort(-values, kind="stable")
     classes = np.empty(len(values), dtype=np.int64)
@@ -70,14 +70,14 @@ def _any(surprisal: Array, _: Array) -> Array:
 
 
 def _least_surprising(surprisal: Array, _: Array) -> Array:
-    return _even(_tied(-surprisal) == 0)
+    return _even(tie_classes(-surprisal) == 0)
 
 
 def _fastest_of_top(m: int) -> Rule:
     """The fastest of the m most surprising; where ties straddle place m, the expectation over which of them get in."""
 
     def rule(surprisal: Array, limit: Array) -> Array:
-        classes = _tied(surprisal)
+        classes = tie_classes(surprisal)
         sizes = np.bincount(classes)
         before = np.concatenate([[0], np.cumsum(sizes)[:-1]])[classes]
         certain = before + sizes[classes] <= m

@@ -45,7 +45,7 @@ def _halves(row: pd.Series) -> tuple[float, float]:
     return float(np.median(ratios[::2])), float(np.median(ratios[1::2]))
 
 
-def _distinct(samples: pd.DataFrame) -> pd.DataFrame:
+def readings(samples: pd.DataFrame) -> pd.DataFrame:
     """One row per distinct candidate of a group that both protocols call correct and timed, with log speedups."""
     good = [a is True and b is True for a, b in zip(*_flags(samples), strict=True)]
     rows = samples[good]
@@ -90,7 +90,7 @@ def winners(samples: pd.DataFrame) -> pd.DataFrame:
     speedups of the winners on the two measurements) and ``shrinkage``, an Interval of again / chosen (bootstrap over
     tasks and seeds): below 1 the choice was flattered by its clock. NaN where no group qualifies.
     """
-    rows = _distinct(samples)
+    rows = readings(samples)
     ways = [
         ("published protocol", "sound protocol", ["published", "sound"], _choose("published", "sound")),
         ("sound protocol", "published protocol", ["published", "sound"], _choose("sound", "published")),
@@ -130,7 +130,7 @@ def winners(samples: pd.DataFrame) -> pd.DataFrame:
 
 def winner_points(samples: pd.DataFrame) -> pd.DataFrame:
     """The groups behind the last two rows of ``winners``: columns task, seed, step, protocol, chosen, again."""
-    rows, points = _distinct(samples), []
+    rows, points = readings(samples), []
     for protocol in ("published", "sound"):
         usable = rows.dropna(subset=[protocol, f"fresh_{protocol}"])
         for key, part in usable.groupby(GROUP):
