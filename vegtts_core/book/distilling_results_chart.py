@@ -15,14 +15,19 @@ ASIDE = 0.1
 """Steps by which the methods stand beside each other."""
 
 
-def panels(frame: pd.DataFrame, measures: Mapping[str, tuple[str, str]]) -> alt.HConcatChart:
-    """``frame``: ``method``, ``step``, ``measure``, ``estimate``, ``low``, ``high``; ``measures``: title and format."""
-    order = [method for method in COLOURS if method in set(frame["method"])]
+def panels(
+    frame: pd.DataFrame, measures: Mapping[str, tuple[str, str]], colours: Mapping[str, str] = COLOURS
+) -> alt.HConcatChart:
+    """``frame``: ``method``, ``step``, ``measure``, ``estimate``, ``low``, ``high``; ``measures``: title and format.
+
+    ``colours``: of the methods, in the order of the legend.
+    """
+    order = [method for method in colours if method in set(frame["method"])]
     data = frame.assign(at=frame["step"] + [ASIDE * (order.index(m) - (len(order) - 1) / 2) for m in frame["method"]])
     steps = sorted(int(step) for step in data["step"].unique())
     colour = alt.Color(
         "method:N",
-        scale=alt.Scale(domain=order, range=[COLOURS[method] for method in order]),
+        scale=alt.Scale(domain=order, range=[colours[method] for method in order]),
         legend=alt.Legend(title=None),
         sort=order,
     )

@@ -5,11 +5,14 @@ It arranges the samples table of a warm start. Worked answers have no log-probab
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from vegtts_core import metrics
 from vegtts_core.book.measurement import listed, of
 from vegtts_core.book.prose import number
+from vegtts_core.book.study import card
 from vegtts_core.book.tables import Column
 from vegtts_core.book.training import by_slot, share
 from vegtts_core.runs import Run
@@ -122,4 +125,40 @@ def warm_verdict(stages: pd.DataFrame) -> str:
     return (
         text
         + f"The policy's last samples hold no correct one for {listed(left)}; from such groups GRPO learns nothing."
+    )
+
+
+def study_stages(runs: Mapping[str, Run]) -> pd.DataFrame:
+    """`stages_of` of the study's warm starts with ``run``, ``card`` and ``seconds`` of the stage (sampling to fit)."""
+    parts = []
+    for name, run in runs.items():
+        seconds = run.steps.set_index("step")["wall_seconds"]
+        found = stages_of(run)
+        parts.append(found.assign(run=name, card=card(run), seconds=found["stage"].map(seconds)))
+    return pd.concat(parts, ignore_index=True)
+
+
+STUDY_COLUMNS = {
+    "card": Column("card"),
+    **{
+        name: WARM_COLUMNS[name] for name in ("stage", "written", "completions", "correct", "tasks_covered", "distinct")
+    },
+    "seconds": Column("seconds", ".0f"),
+}
+
+
+def study_verdict(stages: pd.DataFrame) -> str:
+    """Whether a run has samples of the policy before any fit, and so a before and after."""
+    own = stages[stages["written"] == POLICY]
+    if own.empty:
+        return "The policy was not sampled here: nothing is known of it."
+    first = int(own["stage"].min())
+    if first == 0:
+        later = own[own["stage"] > 0]
+        return "Before and after are both the policy's own." if len(later) else "Only the untrained policy was sampled."
+    row = own[own["stage"] == first].iloc[0]
+    return (
+        f"The policy was first sampled after {of(first, 'fit')} to worked answers of ours: there is no share from "
+        f"before, and nothing here shows what the policy could do alone. {number(row['correct'], '.0%')} of its "
+        f"samples are correct then, on {row['tasks_covered']} training tasks that it was fitted to: no test."
     )
