@@ -1,0 +1,84 @@
+"""The sentences of appendix D that depend on the data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from vegtts_core.book import published
+from vegtts_core.book.prose import number
+from vegtts_core.runs import Run
+
+
+def facts(limits: pd.DataFrame, searches: dict[str, Run]) -> dict[str, str]:
+    """The numbers that the appendix mentions, by name."""
+    d1 = published.table("D.1")
+    impossible = limits[limits["times"] > 1]
+    worst = limits.loc[limits["times"].idxmax()]
+    return {
+        "tasks": str(len(limits)),
+        "impossible": str(len(impossible)),
+        "worst-task": str(worst["task_id"]),
+        "worst-claimed": number(float(worst["claimed"]), "{:.1f}×"),
+        "worst-possible": number(float(worst["headroom"]), "{:.1f}×"),
+        "worst-times": number(float(worst["times"]), "{:,.0f}"),
+        "first-seed": number(float(d1["seed_42"].iloc[0]), "{:.1f}×"),
+        "other-seeds": number(float(d1["seed_43"].iloc[0]), "{:.2f}×"),
+        "searches": str(len(searches)),
+    }
+
+
+def fastest_text(found: pd.DataFrame) -> str:
+    """How the chosen candidates fared when they were timed again."""
+    if not len(found):
+        return "No search here has a correct candidate."
+    again = found[found["decision"] != "not timed again"]
+    faster = again[again["decision"] == "faster"]
+    top = found.loc[found["chosen"].idxmax()]
+    text = (
+        f"{len(found)} fastest candidates (runs times tasks): the highest is chosen at "
+        f"{number(top['chosen'], '{:.2f}×')} (task {top['task']})"
+    )
+    if len(again):
+        text += f"; timed again, {len(faster)} of {len(again)} are called faster than the reference"
+    return text + "."
+
+
+def fastest_verdict(found: pd.DataFrame, limits: pd.DataFrame) -> str:
+    """What the published speedups are, in the light of what a device allows and of ours."""
+    count = int((limits["times"] > 1).sum())
+    text = (
+        f"{count} of the {len(limits)} published speedups exceed what moving the task's bytes and doing its operations "
+        "in fp32 allows."
+    )
+    if not len(found):
+        return text
+    shared = found[found["task"].isin(limits["task_id"])]
+    most = float(shared["again"].max()) if len(shared) else np.nan
+    if np.isfinite(most):
+        text += f" On the same tasks the fastest candidate found here, timed again, reaches {number(most, '{:.2f}×')}."
+    return text
+
+
+def spread_text(found: pd.DataFrame) -> str:
+    """How far apart correct candidates of one task lie, by run."""
+    parts = []
+    for name, rows in found[found["distinct"] > 1].groupby("run", sort=False):
+        ratio = rows["ratio"].astype(float)
+        parts.append(
+            f"{name}: {number(float(ratio.median()), '{:.2f}×')} between the slowest and the fastest of a task in the "
+            f"median ({len(rows)} tasks with a choice)"
+        )
+    return "; ".join(parts) + "." if parts else "No task has two distinct correct candidates."
+
+
+def spread_verdict(found: pd.DataFrame) -> str:
+    """Whether there is anything to select."""
+    some = found[found["distinct"] > 1]
+    if not len(some):
+        return "Nothing can be gained by selection here."
+    wide = int((some["ratio"] >= 1.5).sum())
+    return (
+        f"On {wide} of {len(some)} tasks (counted per run) the fastest correct candidate is at least 1.5 times the "
+        "slowest: " + ("there a choice matters." if wide else "choosing among correct candidates hardly matters.")
+    )
