@@ -1,6 +1,6 @@
 """Ranking before evaluation: exact expectations against enumeration of every order, and cases with known answers."""
 
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ def test_best_so_far_is_the_mean_over_all_orders(pairs):
     values = np.column_stack([limit**2, limit > 1])
     found = ranking.best_so_far(rank, limit, values)
     n = len(pairs)
-    every = [o for o in permutations(range(n)) if all(rank[a] <= rank[b] for a, b in zip(o, o[1:], strict=False))]
+    every = [o for o in permutations(range(n)) if all(rank[a] <= rank[b] for a, b in pairwise(o))]
     for m in range(1, n + 1):
         means = np.mean([values[max(o[:m], key=lambda i: limit[i])] for o in every], axis=0)
         assert found[m - 1] == pytest.approx(means)
@@ -41,7 +41,7 @@ def test_first_hit_is_the_mean_over_all_orders(pairs):
         assert np.isnan(found)
         return
     n = len(pairs)
-    every = [o for o in permutations(range(n)) if all(rank[a] <= rank[b] for a, b in zip(o, o[1:], strict=False))]
+    every = [o for o in permutations(range(n)) if all(rank[a] <= rank[b] for a, b in pairwise(o))]
     assert found == pytest.approx(np.mean([1 + next(i for i, x in enumerate(o) if hit[x]) for o in every]))
 
 

@@ -176,7 +176,8 @@ def curves(
             found = np.zeros((0, 2)) if group is None else best_so_far(classes(scores(group, order)), limit, values)
             rows = np.minimum(np.arange(length), max(len(found) - 1, 0))
             found = found[rows] if len(found) else np.zeros((length, 2))
-            named: dict[str, object] = dict(zip(GROUP, key, strict=True)) | {
+            named = {
+                **dict(zip(GROUP, key, strict=True)),
                 "order": str(order),
                 "m": np.arange(1, length + 1),
             }

@@ -88,7 +88,7 @@ def difference(run: Run, control: Run | None) -> str:
     entropy = parameters.get("update", {}).get("entropy", 0.0)
     words = {
         "shuffled rewards": rewards.get("shuffle") and not base.get("rewards", {}).get("shuffle"),
-        f"rewards 1 above {rewards.get('threshold')}×": rewards.get("threshold") is not None
+        f"rewards 1 above {rewards.get('threshold') or 0:g}×": rewards.get("threshold") is not None
         and rewards["threshold"] != base.get("rewards", {}).get("threshold"),
         f"{advantages['objective']} objective": advantages["objective"]
         != base.get("advantages", {}).get("objective", "mean"),

@@ -182,7 +182,7 @@ def kinds(frame: pd.DataFrame) -> pd.DataFrame:
         limit = part.loc[high, name].min()
         for side, label in ((~high, "under {}"), (high, "{} or more")):
             found.append(_kind(name, f"{title}: {label.format(_amount(name, float(limit)))}", part[side], None))
-    return pd.DataFrame(found)
+    return pd.DataFrame(found, columns=["split", "kind", "gain", "room", "used", "groups", "choice", "tasks"])
 
 
 def _amount(name: str, value: float) -> str:
