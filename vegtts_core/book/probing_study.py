@@ -59,9 +59,11 @@ def scopes(found: Material) -> dict[str, Material]:
 
 
 def correlations(parts: Mapping[str, Material]) -> pd.DataFrame:
-    """``probing.correlations`` with ``scope``."""
+    """``probing.correlations`` with ``scope``; no bounds from fewer than ``FEWEST_TASKS`` tasks."""
     found = [probing.correlations(part, resamples=RESAMPLES).assign(scope=name) for name, part in parts.items()]
-    return pd.concat(found, ignore_index=True)
+    table = pd.concat(found, ignore_index=True)
+    table.loc[table["tasks"] < FEWEST_TASKS, ["low", "high"]] = float("nan")
+    return table
 
 
 def changes(parts: Mapping[str, Material]) -> pd.DataFrame:
@@ -74,7 +76,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     """Rows for the chapter: all samples both ways, quarters of correct ones within tasks; enough tasks only."""
     whole = table["set"] == Quarter.ALL.value
     quarters = (table["reading"] == SECOND) & (table["analysis"] == ANALYSES[1])
-    enough = [interval.n >= FEWEST_TASKS for interval in table["change"]]
+    enough = table["change"].map(lambda interval: interval.n >= FEWEST_TASKS)
     return table[(whole | quarters) & table["before"].notna() & enough].reset_index(drop=True)
 
 

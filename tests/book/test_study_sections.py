@@ -1,0 +1,159 @@
+"""The sections on the study's runs: cases made by hand, and the recorded runs."""
+
+import math
+
+import pandas as pd
+import pytest
+from made_tables import sample, table
+
+from vegtts_core.book import distilling_results, distilling_study, probing_study, training_warm
+from vegtts_core.book import trajectories_study as study
+from vegtts_core.book import trajectories_study_words as words
+from vegtts_core.book.distilling_results import ADAPTATION, FEEDBACK, PROMPT_ONLY
+from vegtts_core.book.probing import READINGS
+from vegtts_core.book.study import studied
+from vegtts_core.book.trajectories import Source
+from vegtts_core.metrics import Quarter
+from vegtts_core.statistics import Interval
+
+
+def source(rows):
+    """``rows``: (task, step, correct of 4, distinct correct, speedup)."""
+    made = [
+        sample(
+            task=f"level1/{task}",
+            task_id=task,
+            seed=42,
+            step=step,
+            sample=i,
+            correct=i < right,
+            speedup=speedup if i < right else math.nan,
+            fingerprint=f"{min(i, kinds - 1)}" if i < right else f"wrong {i}",
+        )
+        for task, step, right, kinds, speedup in rows
+        for i in range(4)
+    ]
+    return Source("made", table(made), "sound")
+
+
+def test_ends_count_the_candidates_of_steps_that_are_usually_correct() -> None:
+    found = study.ends({"made": source([(1, 0, 1, 1, 0.4), (1, 1, 4, 2, 0.4), (1, 2, 4, 3, 0.4)])}).iloc[0]
+    assert (found["first"], found["last"], found["most"]) == (1, 4, 3)
+    assert (found["fewest"], found["fewest_step"]) == (2, 1)  # step 0 has one, and one correct rollout of four
+    assert found["speedup"] == pytest.approx(0.4) and found["fast"] == 0
+
+
+def test_a_task_without_a_correct_rollout_has_no_speedup_and_no_fewest() -> None:
+    found = study.ends({"made": source([(1, 0, 0, 1, 1.0), (1, 1, 0, 1, 1.0)])}).iloc[0]
+    assert math.isnan(found["fewest"]) and math.isnan(found["speedup"])
+    outcomes = study.outcomes({"made": source([(1, 0, 0, 1, 1.0), (2, 0, 4, 1, 0.5)])})
+    speed = outcomes[outcomes["measure"] == "speedup"].iloc[0]
+    assert speed["estimate"] == pytest.approx(0.5) and speed["tasks"] == 1
+
+
+def test_medians_of_tasks_are_averaged_geometrically() -> None:
+    found = study.outcomes({"made": source([(1, 0, 4, 1, 0.25), (2, 0, 4, 1, 4.0)])})
+    assert found.set_index("measure").at["speedup", "estimate"] == pytest.approx(1.0)
+
+
+def rows(**columns):
+    base = {"k": 32, "fewest": 20.0, "fast": 0.0, "speedup": 0.4}
+    return pd.DataFrame([base | columns])
+
+
+def test_collapse_needs_few_candidates_and_slow_ones_are_said_apart() -> None:
+    assert words.collapse_verdict(rows()).startswith("On no task")
+    assert "correct but slow" in words.collapse_verdict(rows(fewest=1.0))
+    assert "none of these" in words.collapse_verdict(rows(fewest=1.0, speedup=1.2, fast=1.0))
+    assert words.collapse_verdict(rows(fewest=math.nan)).startswith("On no task")
+
+
+def worth(**columns):
+    base = {"source": "a", "step": 1, "last_step": 8, "equal": 0.01, "held_drop": 0.1, "fast": 9, "rollouts": 160}
+    return pd.DataFrame([base | columns])
+
+
+def test_an_early_peak_is_said_only_where_equal_checkpoints_are_excluded() -> None:
+    assert "rise to step 1 or 2 and fall" in words.peaks_verdict(worth())
+    assert "no peak is shown" in words.peaks_verdict(worth(equal=0.4))
+    assert "none rises early" in words.peaks_verdict(worth(step=8))
+
+
+def test_the_control_on_shuffled_rewards_is_read_by_the_interval_of_the_difference() -> None:
+    row = {"step": 4, "shuffled": Interval(0.4, 0.1, 0.7, 5), "rewarded": Interval(0.6, 0.3, 0.9, 5)}
+    table = pd.DataFrame([row | {"gap": Interval(0.2, 0.0, 0.4, 5)}])
+    assert "not beyond it" in words.noise_text(table)
+    table = pd.DataFrame([row | {"gap": Interval(0.2, 0.1, 0.4, 5)}])
+    assert "which is beyond it" in words.noise_text(table)
+    assert "No control" in words.noise_text(table.iloc[:0])
+
+
+def test_the_recorded_trajectories_are_told_apart_and_have_their_control() -> None:
+    runs = studied("adaptation")
+    found = study.sources(runs)
+    assert len(found) == len(runs) and study.cards(runs) == "H100"
+    noise = study.noise(runs, studied("beyond"))
+    assert len(noise) == 1 and noise["gap"].iloc[0].estimate == pytest.approx(
+        noise["rewarded"].iloc[0].estimate - noise["shuffled"].iloc[0].estimate
+    )
+    for run, (_, part) in zip(found.values(), study.ends(found).groupby("source", sort=False), strict=True):
+        right = run.samples["sound_correct"] & (run.samples["step"] == run.samples["step"].max())
+        assert part["last"].sum() == right.sum()
+
+
+def test_the_probe_is_cut_by_task_and_keeps_each_sample_beside_its_nll() -> None:
+    whole = probing_study.material()
+    assert whole is not None
+    parts = probing_study.scopes(whole)
+    sizes = {name: len(part.probe.samples) for name, part in parts.items()}
+    assert sizes[probing_study.ADAPTED] + sizes[probing_study.OTHERS] == sizes[probing_study.ALL] == 640
+    for part in parts.values():
+        beside = part.probe.nll["row"].map(part.probe.samples["task"])
+        assert (beside == part.probe.nll["task"]).all()
+        first = part.probe.nll[part.probe.nll["step"] == 0]
+        recorded = first["row"].map(part.probe.samples["mean_logprob"])
+        assert (first["nll_mean"] + recorded).abs().max() < 1e-3
+
+
+def change(scope, reading, value):
+    return {
+        "scope": scope,
+        "reading": reading,
+        "set": Quarter.ALL.value,
+        "analysis": "within task",
+        "before": 0.0,
+        "after": value.estimate,
+        "change": value,
+        "samples": 0.001 if value.high < 0 else 0.5,
+        "tasks": 0.1,
+        "least": 0.06,
+        "n": 100,
+    }
+
+
+def test_deepening_by_failures_alone_is_said_to_be_so() -> None:
+    fell, open_ = Interval(-0.3, -0.5, -0.1, 5), Interval(0.0, -0.2, 0.2, 5)
+    first, second = READINGS
+    found = probing_study.verdict(pd.DataFrame([change("a", first, fell), change("a", second, open_)]))
+    assert "deepens on a" in found and "Among correct samples it deepens nowhere" in found
+    assert "Exchanging whole tasks" in found
+    found = probing_study.verdict(pd.DataFrame([change("a", first, open_), change("a", second, open_)]))
+    assert "deepening is not shown" in found
+
+
+def test_the_teachers_start_as_one_policy_and_the_control_has_their_settings() -> None:
+    families = distilling_study.families()
+    assert list(families) == [ADAPTATION, FEEDBACK, PROMPT_ONLY]
+    assert list(families[ADAPTATION]) == ["adaptation_h100_42"]
+    assert {int(run.samples["step"].max()) for runs in families.values() for run in runs.values()} == {1}
+    assert distilling_results.same_rollouts(families) == 1
+    table = distilling_study.changes(families, distilling_results.protocols(families))
+    assert set(table["tasks"]) == {5} and "One seed" in distilling_study.verdict(table)
+
+
+def test_the_warm_start_says_that_nothing_was_sampled_before_it() -> None:
+    stages = training_warm.study_stages(studied("warm_start"))
+    assert set(stages["card"]) == {"H200"} and (stages["seconds"] > 0).all()
+    assert "no share from before" in training_warm.study_verdict(stages)
+    sampled = stages.assign(written=training_warm.POLICY)
+    assert "both the policy's own" in training_warm.study_verdict(sampled)
