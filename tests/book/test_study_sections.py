@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from made_tables import sample, table
@@ -97,8 +98,9 @@ def test_the_recorded_trajectories_are_told_apart_and_have_their_control() -> No
         noise["rewarded"].iloc[0].estimate - noise["shuffled"].iloc[0].estimate
     )
     for run, (_, part) in zip(found.values(), study.ends(found).groupby("source", sort=False), strict=True):
-        right = run.samples["sound_correct"] & (run.samples["step"] == run.samples["step"].max())
-        assert part["last"].sum() == right.sum()
+        steps = run.samples["step"].to_numpy()
+        right = run.samples["sound_correct"].to_numpy(dtype=bool) & (steps == steps.max())
+        assert int(part["last"].to_numpy().sum()) == int(right.sum())
 
 
 def test_the_probe_is_cut_by_task_and_keeps_each_sample_beside_its_nll() -> None:
@@ -108,11 +110,12 @@ def test_the_probe_is_cut_by_task_and_keeps_each_sample_beside_its_nll() -> None
     sizes = {name: len(part.probe.samples) for name, part in parts.items()}
     assert sizes[probing_study.ADAPTED] + sizes[probing_study.OTHERS] == sizes[probing_study.ALL] == 640
     for part in parts.values():
-        beside = part.probe.nll["row"].map(part.probe.samples["task"])
-        assert (beside == part.probe.nll["task"]).all()
-        first = part.probe.nll[part.probe.nll["step"] == 0]
-        recorded = first["row"].map(part.probe.samples["mean_logprob"])
-        assert (first["nll_mean"] + recorded).abs().max() < 1e-3
+        nll, samples = part.probe.nll, part.probe.samples
+        rows = nll["row"].to_numpy()
+        assert list(samples["task"].to_numpy()[rows]) == list(nll["task"])
+        start = nll["step"].to_numpy() == 0
+        recorded = samples["mean_logprob"].to_numpy(dtype=float)[rows[start]]
+        assert np.abs(nll["nll_mean"].to_numpy(dtype=float)[start] + recorded).max() < 1e-3
 
 
 def change(scope, reading, value):
@@ -145,7 +148,7 @@ def test_the_teachers_start_as_one_policy_and_the_control_has_their_settings() -
     families = distilling_study.families()
     assert list(families) == [ADAPTATION, FEEDBACK, PROMPT_ONLY]
     assert list(families[ADAPTATION]) == ["adaptation_h100_42"]
-    assert {int(run.samples["step"].max()) for runs in families.values() for run in runs.values()} == {1}
+    assert {int(run.samples["step"].to_numpy().max()) for runs in families.values() for run in runs.values()} == {1}
     assert distilling_results.same_rollouts(families) == 1
     table = distilling_study.changes(families, distilling_results.protocols(families))
     assert set(table["tasks"]) == {5} and "One seed" in distilling_study.verdict(table)
@@ -153,7 +156,7 @@ def test_the_teachers_start_as_one_policy_and_the_control_has_their_settings() -
 
 def test_the_warm_start_says_that_nothing_was_sampled_before_it() -> None:
     stages = training_warm.study_stages(studied("warm_start"))
-    assert set(stages["card"]) == {"H200"} and (stages["seconds"] > 0).all()
+    assert set(stages["card"]) == {"H200"} and stages["seconds"].to_numpy().min() > 0
     assert "no share from before" in training_warm.study_verdict(stages)
     sampled = stages.assign(written=training_warm.POLICY)
     assert "both the policy's own" in training_warm.study_verdict(sampled)

@@ -87,5 +87,5 @@ def verdict(table: pd.DataFrame) -> str:
         (moved.append(f"{method}: {', '.join(said)}") if said else still.append(str(method)))
     text = f"Beyond their intervals: {'; '.join(moved)}. " if moved else ""
     if still:
-        text += f"One update moved no measure beyond its interval by {', '.join(still)}. "
+        text += f"One update by {' or by '.join(still)} moved no measure beyond its interval. "
     return text + "One seed: the intervals speak of other tasks and rollouts, not of other runs."

@@ -126,7 +126,7 @@ def verdict(table: pd.DataFrame) -> str:
             "tell fast from slow."
         )
     if (fell or rose) and all(r["tasks"] >= ALPHA for r in rows):
-        head += f" Exchanging whole tasks, no change has p < {ALPHA}."
+        head += f" Exchanging whole tasks, no such change within tasks has p < {ALPHA}."
     return f"{head} One run, one seed."
 
 

@@ -99,4 +99,8 @@ def noise_text(table: pd.DataFrame) -> str:
             f"by step {row['step']}; with its own rewards {points(row['rewarded'])}, which is {said} (difference "
             f"{points(gap)}, {gap.n} tasks, one seed)"
         )
-    return f"{'. '.join(parts)}. A gain in correctness here is thus no proof of learning from reward ({elsewhere()})."
+    low = [float(row["gap"].low) for row in table.to_dict("records")]
+    end = "Only what lies beyond the control can be learning from reward"
+    if not any(value > 0 for value in low):
+        end = "A gain in correctness here is thus no proof of learning from reward"
+    return f"{'. '.join(parts)}. {end} ({elsewhere()})."
