@@ -77,8 +77,8 @@ def text(found: pd.DataFrame) -> str:
     kernels, references = (number(float(found[f"{s}_lost"].median()), "+.0f") for s in ("candidate", "reference"))
     return (
         f"From the published to the sound protocol the kernels' time moves by {kernels} µs and the references' by "
-        f"{references} µs (median over {len(found)} runs and tasks); the kernels' moves more, by over {LEAN:.0f} µs, in "
-        f"{int((more > LEAN).sum())} of them."
+        f"{references} µs (median over {len(found)} runs and tasks); the kernels' moves more, by over {LEAN:.0f} µs, "
+        f"in {int((more > LEAN).sum())} of them."
     )
 
 
