@@ -1,8 +1,9 @@
 """Chapter 10: what a change of the update does, held against a run that differs in nothing else.
 
-A variant's control has the same policy, tasks, seed, machine and hyper-parameters except rewards, advantages and the
-entropy bonus, and may be longer. Both draw step 0 with the same random numbers from the same weights, so step 0 can
-differ only by the clock. Under shuffled rewards an update is noise of the usual size: what it changes is drift.
+A variant's control has the same policy, tasks, seed, card (or a CPU, if not the same one) and hyper-parameters except
+rewards, advantages and the entropy bonus, and may be longer. Both draw step 0 with the same random numbers from the
+same weights, so step 0 can differ only by the clock. Under shuffled rewards an update is noise of the usual size: what
+it changes is drift. Speeds measured on two CPUs are less alike than shares of correct rollouts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from vegtts_core.book.adapting_step import judged
 from vegtts_core.book.beyond_ranking import points
 from vegtts_core.book.prose import interval
 from vegtts_core.book.selecting_words import signed
+from vegtts_core.book.study import card
 from vegtts_core.book.tables import Column
 from vegtts_core.runs import Run
 from vegtts_core.statistics import Effect, Interval, mean_effect
@@ -32,10 +34,11 @@ MEASURES = {"correct": "correct", "fast": "fast_1", "value": "mean speedup, fail
 
 @dataclass(frozen=True)
 class Pair:
-    """A variant beside its control (None: none recorded). ``what``: how it differs, in words."""
+    """A variant beside its control (None: none recorded). ``what``: how it differs, in words; ``policy``: its letter."""
 
     name: str
     what: str
+    policy: str
     variant: Run
     control: Run | None
 
@@ -50,23 +53,45 @@ class Pair:
         return str(self.variant.manifest["parameters"]["protocol"])
 
     @property
+    def seed(self) -> int:
+        """The seed of both."""
+        return int(self.variant.manifest["parameters"]["seed"])
+
+    @property
     def title(self) -> str:
-        """Difference and seed, for tables and legends."""
-        return f"{self.what} (seed {self.variant.manifest['parameters']['seed']})"
+        """What is compared, over whatever seeds there are: ``F: shuffled rewards``."""
+        return f"{self.policy}: {self.what}"
 
 
-def pairs(source: str, params: str | Path) -> list[Pair]:
-    """Every run of section ``beyond`` with its control among the adaptation runs; empty if there is none."""
-    return matched(study.adaptations(source, params, SECTION), study.adaptations(source, params))
+def pairs(
+    source: str, params: str | Path, adaptations: Mapping[str, Run], names: Mapping[str, str] | None = None
+) -> list[Pair]:
+    """Every run of section ``beyond`` with its control among ``adaptations``; empty if there is none.
+
+    ``names``: letters by label (``beyond_ranking.letters``).
+    """
+    return matched(study.adaptations(source, params, SECTION), adaptations, names)
 
 
-def matched(variants: Mapping[str, Run], others: Mapping[str, Run]) -> list[Pair]:
+def matched(
+    variants: Mapping[str, Run], others: Mapping[str, Run], names: Mapping[str, str] | None = None
+) -> list[Pair]:
     """`pairs`, from runs."""
     found = []
     for name, run in variants.items():
-        same = [other for other in others.values() if _common(other) == _common(run)]
-        found.append(Pair(name, difference(run, same[0] if same else None), run, same[0] if same else None))
+        control = next((other for other in others.values() if _common(other) == _common(run)), None)
+        label = study.label(run)
+        found.append(Pair(name, difference(run, control), (names or {}).get(label, label), run, control))
     return found
+
+
+def compared(found: list[Pair]) -> dict[str, list[Pair]]:
+    """Pairs with a control by `Pair.title`: seeds of one comparison together."""
+    groups: dict[str, list[Pair]] = {}
+    for pair in found:
+        if pair.control is not None:
+            groups.setdefault(pair.title, []).append(pair)
+    return groups
 
 
 def _common(run: Run) -> dict[str, Any]:
@@ -75,9 +100,8 @@ def _common(run: Run) -> dict[str, Any]:
     for name in ("rewards", "advantages", "steps", "version", "evaluation_device", "patience"):
         parameters.pop(name, None)
     parameters["update"] = {k: v for k, v in parameters.get("update", {}).items() if k != "entropy"}
-    machine, policy = run.manifest["machine"], run.manifest["policy"]
-    place = machine.get("gpu") or machine.get("cpu")
-    return {"parameters": parameters, "place": place, "policy": (policy["name"], policy.get("adapter_sha256"))}
+    policy = run.manifest["policy"]
+    return {"parameters": parameters, "place": card(run), "policy": (policy["name"], policy.get("adapter_sha256"))}
 
 
 def difference(run: Run, control: Run | None) -> str:
@@ -116,42 +140,48 @@ def equal_starts(pair: Pair) -> tuple[int, int]:
     return int((both["completion_x"] == both["completion_y"]).sum()), len(both)
 
 
-def differences(found: list[Pair]) -> pd.DataFrame:
-    """Variant minus control, paired by task: one row per (pair, step) that both have; Effects per measure.
+def _sides(pair: Pair) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`_by_task` of variant and control."""
+    assert pair.control is not None
+    return _by_task(pair.variant, pair.protocol), _by_task(pair.control, pair.protocol)
 
-    Pairs without a control are left out.
+
+def differences(found: list[Pair]) -> pd.DataFrame:
+    """Variant minus control, paired by task and seed: one row per (comparison, step) that both have; Effects per measure.
+
+    Columns pair (its title), step, seeds, tasks and the measures. Pairs without a control are left out.
     """
     rows = []
-    for pair in found:
-        if pair.control is None:
-            continue
-        one, two = (_by_task(run, pair.protocol) for run in (pair.variant, pair.control))
-        gap = (one - two).dropna(how="all")
-        for step, part in gap.groupby(level="step"):
+    for title, group in compared(found).items():
+        gaps = [(one - two).dropna(how="all") for one, two in map(_sides, group)]
+        for step, part in pd.concat(gaps).groupby(level="step"):
             tasks = part.index.get_level_values("task")
-            row = {"pair": pair.title, "name": pair.name, "step": int(step), "tasks": len(part)}  # type: ignore[call-overload]
+            seeds = sum(step in gap.index.get_level_values("step") for gap in gaps)
+            row = {"pair": title, "step": int(step), "seeds": seeds, "tasks": tasks.nunique()}  # type: ignore[call-overload]
             rows.append(row | {name: mean_effect(part[name].to_numpy(), tasks) for name in MEASURES})
-    return pd.DataFrame(rows, columns=["pair", "name", "step", "tasks", *MEASURES])
+    return pd.DataFrame(rows, columns=["pair", "step", "seeds", "tasks", *MEASURES])
 
 
 def learning(found: list[Pair]) -> pd.DataFrame:
     """The noise control's test: change from step 0 to the last common step with real rewards, with shuffled ones.
 
-    One row per (shuffled pair, measure): ``step``; ``real``, ``shuffled``, ``gap`` (real minus shuffled): Effects.
+    One row per (comparison, measure): ``step``, ``seeds``; ``real``, ``shuffled``, ``gap`` (real minus shuffled): Effects
+    over tasks and seeds; ``power``: how often this design would find a gap as large as ``real``'s whole change.
     """
     rows = []
-    for pair in found:
-        if pair.control is None or not pair.shuffled:
-            continue
-        one, two = (_by_task(run, pair.protocol) for run in (pair.variant, pair.control))
-        last = min(int(frame.index.get_level_values("step").max()) for frame in (one, two))
-        noise, real = (frame.xs(last, level="step") - frame.xs(0, level="step") for frame in (one, two))
+    for title, group in compared([pair for pair in found if pair.shuffled]).items():
+        sides = list(map(_sides, group))
+        last = min(int(frame.index.get_level_values("step").max()) for both in sides for frame in both)
+        noise, real = (
+            pd.concat([both[side].xs(last, level="step") - both[side].xs(0, level="step") for both in sides])
+            for side in (0, 1)
+        )
         for name in MEASURES:
-            row: dict[str, object] = {"pair": pair.title, "step": last, "measure": name}
-            for key, change in (("real", real[name]), ("shuffled", noise[name]), ("gap", real[name] - noise[name])):
-                row[key] = mean_effect(change.to_numpy(dtype=float), change.index)
-            rows.append(row)
-    return pd.DataFrame(rows, columns=["pair", "step", "measure", "real", "shuffled", "gap"])
+            row: dict[str, object] = {"pair": title, "step": last, "seeds": len(group), "measure": name}
+            changes = {"real": real[name], "shuffled": noise[name], "gap": real[name] - noise[name]}
+            effects = {key: mean_effect(value.to_numpy(dtype=float), value.index) for key, value in changes.items()}
+            rows.append(row | effects | {"power": effects["gap"].power(effects["real"].interval.estimate)})
+    return pd.DataFrame(rows, columns=["pair", "step", "seeds", "measure", "real", "shuffled", "gap", "power"])
 
 
 def signal(run: Run) -> list[float]:
@@ -176,8 +206,8 @@ def widest(effect: Effect, scale: float = 1.0) -> Interval:
 
 def table(found: pd.DataFrame) -> pd.DataFrame:
     """`differences` as shown."""
-    shown = found[["pair", "step", "tasks"]].copy()
-    shown["pair"] = [p if i == 0 or p != found["pair"].iloc[i - 1] else "" for i, p in enumerate(found["pair"])]
+    shown = found[["step", "seeds"]].copy()
+    shown.insert(0, "pair", found["pair"].where(~found["pair"].duplicated(), ""))
     for name in ("correct", "fast"):
         shown[name] = [points(effect) for effect in found[name]]
     return shown.assign(value=[widest(effect) for effect in found["value"]])
@@ -186,29 +216,34 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
 COLUMNS = {
     "pair": Column("variant minus control"),
     "step": Column("step", "d"),
-    "correct": Column("correct, points [95%]", lambda value: signed(value, "+.0f")),
-    "fast": Column("fast_1, points [95%]", lambda value: signed(value, "+.1f")),
-    "value": Column("mean speedup, failures 0 [95%]", lambda value: signed(value, "+.3f")),
+    "seeds": Column("seeds", "d"),
+    "correct": Column("correct, points", lambda value: signed(value, "+.0f")),
+    "fast": Column("fast_1, points", lambda value: signed(value, "+.0f")),
+    "value": Column("mean speedup", lambda value: signed(value, "+.2f")),
 }
 
 
 def learning_table(found: pd.DataFrame) -> pd.DataFrame:
     """`learning` as shown: shares in points, the mean speedup as it is."""
-    shown = found[["pair", "step"]].assign(measure=found["measure"].map(MEASURES))
+    shown = pd.DataFrame({"pair": found["pair"].where(~found["pair"].duplicated(), "")})
+    shown = shown.assign(step=found["step"], seeds=found["seeds"], measure=found["measure"].map(SHORT))
     for key in ("real", "shuffled", "gap"):
-        shown[key] = [_change(effect, measure) for effect, measure in zip(found[key], found["measure"], strict=True)]
+        shown[key] = [_change(effect, name) for effect, name in zip(found[key], found["measure"], strict=True)]
     return shown
 
 
 def _change(effect: Effect, measure: str) -> str:
     share = measure != "value"
     value = widest(effect, 100.0 if share else 1.0)
-    return interval(value.estimate, value.low, value.high, lambda v: signed(v, "+.1f" if share else "+.3f")) + (
-        " points" if share else ""
-    )
+    return interval(value.estimate, value.low, value.high, lambda v: signed(v, "+.0f" if share else "+.2f"))
 
+
+SHORT = {"correct": "correct, points", "fast": "fast_1, points", "value": "mean speedup"}
 
 LEARNING_COLUMNS = {
+    "pair": Column("policy"),
+    "step": Column("step", "d"),
+    "seeds": Column("seeds", "d"),
     "measure": Column("measure"),
     "real": Column("real rewards", group="change from step 0"),
     "shuffled": Column("shuffled", group="change from step 0"),
@@ -239,7 +274,8 @@ def figure(found: pd.DataFrame) -> alt.HConcatChart:
     for name, title in MEASURES.items():
         part = data[data["measure"] == name]
         fmt = "+.2f" if name == "value" else "+.0%"
-        axis = alt.Axis(title=None, format=fmt, tickCount=5)
+        label = f"datum.value == 0 ? '0' : format(datum.value, '{fmt}')"
+        axis = alt.Axis(title=None, labelExpr=label, tickCount=5)
         across = alt.X("step:O", axis=alt.Axis(title="step", labelAngle=0))
         base = alt.Chart(part).encode(x=across, xOffset=alt.XOffset("pair:N", sort=names), color=colour)
         up = alt.Scale(zero=True, nice=True)
