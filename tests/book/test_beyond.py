@@ -27,6 +27,9 @@ PARAMETERS |= {"rewards": {"measure": "raw", "shuffle": False, "threshold": None
 PARAMETERS |= {"advantages": {"objective": "mean", "scope": "batch", "scale": "std"}}
 
 
+CALLED = {"A": "A: first", "B": "B: second"}
+
+
 def run(samples, gpu="H100", **changes):
     manifest = {"parameters": PARAMETERS | changes, "policy": {"name": "embedded", "adapter_sha256": None}}
     manifest |= {"machine": {"device": "cpu", "cpu": "X", "cores": 2, "gpu": gpu}}
@@ -67,7 +70,7 @@ def surprising_is_fast(tasks=7, seeds=(42,), k=6, sign=1.0, retimed=True):
 
 
 def views_of(samples):
-    return {"A, T = 1": metrics.under(samples, "sound")}
+    return {"A": metrics.under(samples, "sound")}
 
 
 def effect(estimate, low, high, n=5):
@@ -92,17 +95,17 @@ def test_ranking_figures_and_tables_can_be_drawn_for_one_task_and_many():
         views = views_of(samples)
         curves, found = ranked.curves(views), ranked.effects(views)
         for measure in ("solved", "reached"):
-            assert "<svg" in draw(specification(ranked.figure(curves, measure, "x", ".2~f")), "a")
+            assert "<svg" in draw(specification(ranked.figure(curves, measure, "x", CALLED)), "a")
         assert Table(ranked.table(found), "tab-a", "a", ranked.TABLE_COLUMNS).markdown()
         assert words.ranking_text(found) and words.ranking_verdict(found)
 
 
-def test_labels_lose_only_what_all_share():
-    assert ranked.short(["X, a, T = 1, CPU", "Y, a, T = 1, H100"]) == {
-        "X, a, T = 1, CPU": "X, CPU",
-        "Y, a, T = 1, H100": "Y, H100",
-    }
-    assert ranked.short(["X, a, CPU"]) == {"X, a, CPU": "X, a, CPU"}
+def test_every_policy_has_one_letter():
+    one, two = run(table([])), run(table([]), temperature=0.5)
+    names = ranked.letters({study.label(one): one}, {"x": one, "y": two})
+    assert list(names.values()) == ["A", "B"] and names[study.label(two)] == "B"
+    assert ranked.legend(names).startswith("A: SmolLM2-135M, template, T = 1")
+    assert ranked.titles(names)["B"].startswith("B: 135M, template, T = 0.5")
 
 
 def test_retiming_pays_where_the_first_clock_errs_and_costs_where_it_does_not():
@@ -164,24 +167,24 @@ def test_rules_are_held_against_random_of_the_same_cost():
     assert "surprisal (speedup)" in words.choosing_verdict(found.reset_index())
     shown = choosing.table(found.reset_index())
     assert shown["cost"].iloc[0] == "none" and shown["cost"].iloc[-1] == "all"
-    assert "<svg" in draw(specification(choosing.figure(choosing.by_policy(outcomes))), "a")
+    assert "<svg" in draw(specification(choosing.figure(choosing.by_policy(outcomes), CALLED)), "a")
 
 
 @pytest.mark.parametrize(("sign", "word"), [(1.0, "better"), (-1.0, "worse")])
 def test_when_names_those_for_whom_it_works(sign, word):
     searches = {"a": run(surprising_is_fast(sign=sign)), "b": run(surprising_is_fast(sign=sign), temperature=0.5)}
-    groups = when.groups(searches, {})
+    groups = when.groups(searches, {}, ranked.letters({}, searches))
     assert groups["rho"].to_numpy() == pytest.approx(sign)
     assert (groups["gain"] <= groups["room"] + 1e-12).all()
     found = when.kinds(groups)
     text = words.when_verdict(found)
     assert f"a {word} rule" in text and ("shown to be a good rule" in text) == (sign < 0)
-    assert "<svg" in draw(specification(when.figure(groups)), "a")
+    assert "<svg" in draw(specification(when.figure(groups, CALLED)), "a")
 
 
 def test_with_one_candidate_there_is_nothing_to_gain():
     one = surprising_is_fast(k=1)
-    groups = when.groups({"a": run(one)}, {})
+    groups = when.groups({"a": run(one)}, {}, ranked.letters({}, {"a": run(one)}))
     assert groups["gain"].to_numpy() == pytest.approx(0.0) and when.open_groups(groups).empty
     assert when.together(groups).iloc[0]["one"] == 7
     related, kinds = when.correlations(groups), when.kinds(groups)
@@ -248,7 +251,8 @@ def test_learning_is_what_real_rewards_do_beyond_noise():
     learning = variants.learning(pairs)
     row = learning[learning["measure"] == "correct"].iloc[0]
     assert row["step"] == 2 and row["gap"].sign == 1 and row["shuffled"].interval.estimate == 0
-    assert "real rewards do more than noise" in more.learning_verdict(learning)
+    assert "change correctness by more than noise" in more.learning_verdict(learning)
+    assert "1 seed" in more.learning_text(learning, pairs)
     drifting = variants.matched(
         {"n": run(moving(lambda step, task: 2 + step * (task % 3)), **SHUFFLED)},
         {"c": run(moving(lambda step, task: 2 + step * ((task + 1) % 3)))},
@@ -259,6 +263,15 @@ def test_learning_is_what_real_rewards_do_beyond_noise():
     assert Table(variants.table(differences), "tab-a", "a", variants.COLUMNS).markdown()
     assert Table(variants.learning_table(learning), "tab-a", "a", variants.LEARNING_COLUMNS).markdown()
     assert "<svg" in draw(specification(variants.figure(differences)), "a")
+
+
+def test_seeds_of_one_comparison_are_taken_together():
+    samples = {seed: moving(lambda step, task: 2 + step).assign(seed=seed) for seed in (42, 43)}
+    variants_ = {f"n{seed}": run(table, seed=seed, **SHUFFLED) for seed, table in samples.items()}
+    pairs = variants.matched(variants_, {f"c{seed}": run(table, seed=seed) for seed, table in samples.items()})
+    found, learning = variants.differences(pairs), variants.learning(pairs)
+    assert list(found["seeds"]) == [2, 2, 2] and list(found["tasks"]) == [5, 5, 5]
+    assert (learning["seeds"] == 2).all() and learning["gap"][0].groups == 10
 
 
 def test_with_nothing_recorded_the_section_says_so():
@@ -281,14 +294,18 @@ def test_what_chance_alone_would_give_is_not_called_found():
 def test_policies_have_one_row_each_and_one_task_is_enough():
     searches = {"a, T = 1": run(surprising_is_fast(k=20)), "b, T = 1": run(surprising_is_fast(tasks=1))}
     found = policies.table(searches)
-    assert list(found["policy"]) == ["a", "b"] and found["at"][1] is None
+    assert list(found["policy"]) == ["a, T = 1", "b, T = 1"] and found["at"][1] is None
     assert Table(found, "tab-a", "a", policies.COLUMNS).markdown()
     assert policies.summary(found) and more.policies_verdict(found)
 
 
 def test_recorded_noise_was_noise_and_its_control_was_not():
     """The permutation left nothing of the rewards in the run that is shown as the noise control."""
-    pairs = [pair for pair in variants.pairs("recorded", "cpu") if pair.shuffled and pair.control]
+    pairs = [
+        pair
+        for pair in variants.pairs("recorded", "cpu", study.adaptations("recorded", "cpu"))
+        if pair.shuffled and pair.control
+    ]
     for pair in pairs:
         assert pair.control is not None
         assert max(abs(v) for v in variants.signal(pair.variant) if np.isfinite(v)) < 0.3

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from vegtts_core import ranking
-from vegtts_core.book.beyond_ranking import Views, points, ratio, short
+from vegtts_core.book.beyond_ranking import Views, points, ratio
 from vegtts_core.book.charts import Axis, grouped_intervals
 from vegtts_core.book.selecting_words import signed
 from vegtts_core.book.tables import Column
@@ -114,15 +114,15 @@ def by_policy(found: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {str(label): effects(part) for label, part in found.groupby("policy", sort=False)}
 
 
-def figure(found: Mapping[str, pd.DataFrame]) -> alt.LayerChart:
-    """Each policy's ratio to random of the same cost, per rule; `by_policy`'s tables."""
-    names, rows = short(found), []
+def figure(found: Mapping[str, pd.DataFrame], called: Mapping[str, str]) -> alt.LayerChart:
+    """Each policy's ratio to random of the same cost, per rule; `by_policy`'s tables, policies as ``called``."""
+    rows = []
     for label, part in found.items():
         for name in SHOWN:
             effect = part.set_index("rule").at[name, "ratio"]
             value = ratio(effect) if isinstance(effect, Effect) else None
             if value is not None and np.isfinite(value.estimate):
-                rows.append((name, names[label], value.estimate, value.low, value.high))
+                rows.append((name, called[label], value.estimate, value.low, value.high))
     frame = pd.DataFrame(rows, columns=["rule", "policy", "ratio", "low", "high"])
     axis = Axis("ratio", "speedup over random choice of the same cost", ".2~f", log=True)
     return grouped_intervals(frame, "rule", "policy", axis, "low", "high", 1.0, "", row_height=12)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from vegtts_core import metrics, ranking
-from vegtts_core.book.beyond_ranking import PROTOCOL, ratio, short
+from vegtts_core.book.beyond_ranking import PROTOCOL, ratio
 from vegtts_core.book.prose import number
 from vegtts_core.book.setting import fast_rates
 from vegtts_core.book.tables import Column
@@ -28,7 +28,7 @@ _CHOICES = [(Order.RANDOM, 1), (Order.SURPRISAL, 1), (Order.RANDOM, None)]
 
 def table(searches: Mapping[str, Run]) -> pd.DataFrame:
     """One row per search: columns of `COLUMNS`."""
-    names, rows = short(searches), []
+    rows = []
     for label, run in searches.items():
         view = metrics.under(run.samples, PROTOCOL)
         sizes = view.groupby(GROUP).size()
@@ -44,8 +44,8 @@ def table(searches: Mapping[str, Run]) -> pd.DataFrame:
         distinct = ranking.items(view[view["correct"]]).groupby(GROUP).size().reindex(sizes.index, fill_value=0)
         rows.append(
             {
-                "policy": names[label],
-                "size": f"{view['task'].nunique()} × {view['seed'].nunique()} × {most}",
+                "policy": label,
+                "size": f"{view['task'].nunique()}\u00a0×\u00a0{view['seed'].nunique()}\u00a0×\u00a0{most}",
                 "correct": metrics.correctness(view),
                 "distinct": float(distinct.mean()),
                 "sample": fast_rates(view)[0],
@@ -65,15 +65,19 @@ def _share(curve: pd.DataFrame, k: int) -> Interval | None:
     return Interval(float(curve.at[k, "pass_at_k"]), low, high, 0)  # type: ignore[arg-type]
 
 
+def _percent(value: float) -> str:
+    return number(100 * value, ".0f")
+
+
 COLUMNS = {
-    "policy": Column("policy"),
-    "size": Column("tasks × seeds × K"),
+    "policy": Column(""),
+    "size": Column("size"),
     "correct": Column("correct", ".0%"),
-    "distinct": Column("distinct correct", ".1f"),
-    "sample": Column("per sample", ".0%", group="fast_1"),
-    "at": Column(f"pass@{AT}", ".0%", group="fast_1"),
-    "most": Column("pass@K", ".0%", group="fast_1"),
-    "surprisal": Column("surprisal [95%]", ".2f", group="over random"),
+    "distinct": Column("distinct", ".1f"),
+    "sample": Column("sample", _percent, group="fast_1, %"),
+    "at": Column(f"pass@{AT}", _percent, group="fast_1, %"),
+    "most": Column("pass@K", _percent, group="fast_1, %"),
+    "surprisal": Column("surprisal", ".2f", group="over random"),
     "oracle": Column("oracle", ".2f", group="over random"),
 }
 

@@ -5,7 +5,7 @@ Sentences are in ``beyond_words``. Everything here is under the sound protocol.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import numpy as np
@@ -23,7 +23,7 @@ from vegtts_core.statistics import Effect, Interval, cluster_weights, mean_effec
 
 PROTOCOL = "sound"
 Views = Mapping[str, pd.DataFrame]
-"""A protocol's view (``metrics.under``) by label."""
+"""A protocol's view (``metrics.under``) by the policy's letter."""
 
 BUDGETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 EARLY = 4
@@ -42,17 +42,26 @@ RULES = tuple(order for order in Order if order is not Order.RANDOM)
 
 
 def views(searches: Mapping[str, Run]) -> dict[str, pd.DataFrame]:
-    """Each search's view under the sound protocol, by ``study.label``; the device's name is kept in the label."""
-    return {label: metrics.under(run.samples, PROTOCOL) for label, run in searches.items()}
+    """Each search's view under the sound protocol, by the searches' names."""
+    return {name: metrics.under(run.samples, PROTOCOL) for name, run in searches.items()}
 
 
-def short(labels: Iterable[str]) -> dict[str, str]:
-    """Labels without the parts that all of them share, for narrow cells and panels: ``1.5B, T = 1, H200``."""
-    parts = {label: label.replace("Qwen2.5-Coder-", "").replace("SmolLM2-", "").split(", ") for label in labels}
-    shared = set.intersection(*(set(p) for p in parts.values())) if len(parts) > 1 else set()
+def letters(searches: Mapping[str, Run], adaptations: Mapping[str, Run]) -> dict[str, str]:
+    """A letter for every policy, ``A`` … by ``study.label``: those of the searches first, in their order."""
+    labels = dict.fromkeys([*searches, *(study.label(run) for run in adaptations.values())])
+    return {label: chr(ord("A") + i) if i < 26 else f"A{i}" for i, label in enumerate(labels)}
+
+
+def legend(names: Mapping[str, str]) -> str:
+    """``A: SmolLM2-135M, forward, T = 0.25, CPU; B: …``."""
+    return "; ".join(f"{letter}: {label}" for label, letter in names.items())
+
+
+def titles(names: Mapping[str, str]) -> dict[str, str]:
+    """What a panel or a legend calls each letter: ``A: 135M, forward, T = 0.25, CPU``."""
     return {
-        label: ", ".join([p for i, p in enumerate(found) if i == 0 or p not in shared])
-        for label, found in parts.items()
+        letter: f"{letter}: {label.replace('Qwen2.5-Coder-', '').replace('SmolLM2-', '')}"
+        for label, letter in names.items()
     }
 
 
@@ -63,7 +72,6 @@ def facts(searches: Mapping[str, Run]) -> dict[str, str]:
     samples = sum(len(view) for view in tables)
     return {
         "searches": str(len(searches)),
-        "labels": "; ".join(f"{study.label(run)}" for run in searches.values()),
         "samples": f"{samples:,}",
         "groups": str(sum(view.groupby(GROUP).ngroups for view in tables)),
         "candidates": f"{sum(len(items) for items in found):,}",
@@ -84,7 +92,7 @@ def curves(views: Views, seed: int = 0) -> pd.DataFrame:
     Columns policy, unit, order, m, then for ``solved`` and ``reached`` (a speedup) the value with ``_low``, ``_high``.
     """
     rows = []
-    names, shown = short(views), budgets(views)
+    shown = budgets(views)
     for label, view in views.items():
         for unit in Unit:
             found = ranking.curves(view, unit)
@@ -93,7 +101,7 @@ def curves(views: Views, seed: int = 0) -> pd.DataFrame:
                 wide = part.pivot(index=GROUP, columns="m", values=["solved", "log_reached"])
                 weights, draws = cluster_weights(wide.index.get_level_values("task"), seed=seed)
                 for m in wide["solved"].columns:
-                    row = {"policy": names[label], "unit": str(unit), "order": order, "m": int(m)}
+                    row = {"policy": label, "unit": str(unit), "order": order, "m": int(m)}
                     for name, source in (("solved", "solved"), ("reached", "log_reached")):
                         values = wide[source][m].to_numpy(dtype=float)
                         ends = np.quantile(draws @ values, [0.025, 0.975]) if len(draws) else [np.nan] * 2
@@ -107,22 +115,27 @@ def curves(views: Views, seed: int = 0) -> pd.DataFrame:
 BANDS = (str(Order.RANDOM), str(Order.SURPRISAL))
 
 
-def figure(frame: pd.DataFrame, measure: str, title: str, fmt: str) -> alt.VConcatChart:
+def figure(frame: pd.DataFrame, measure: str, title: str, called: Mapping[str, str]) -> alt.VConcatChart:
     """``curves`` as lines: one row per policy, distinct candidates on the left, samples on the right.
 
-    Bands for random order and surprisal only: six would hide each other.
+    ``called``: `titles`. Bands for random order and surprisal only: six would hide each other.
     """
     names = [str(order) for order in Order]
     colour = alt.Color(
         "order:N",
         sort=names,
         scale=alt.Scale(domain=names, range=[ORDER_COLOURS[order] for order in Order]),
-        legend=alt.Legend(title=None, columns=6),
+        legend=alt.Legend(title=None, columns=6, symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3),
     )
     ticks = sorted(int(m) for m in frame["m"].unique())
     rows = []
     for policy, part in frame.groupby("policy", sort=False):
         cells = []
+        ends = part[[measure, f"{measure}_low", f"{measure}_high"]].to_numpy(dtype=float)
+        domain = [0.0, max(0.1, float(np.nanmax(ends)))]
+        if measure == "reached":
+            domain = [min(0.99, float(np.nanmin(ends))), max(1.05, float(np.nanmax(ends)))]
+        fmt = ".0%" if measure == "solved" else ".2f"
         for unit in Unit:
             data = part[part["unit"] == str(unit)][["order", "m", measure, f"{measure}_low", f"{measure}_high"]]
             axis = alt.Axis(title=f"evaluations of {unit}", values=ticks, format="d", labelFlush=False)
@@ -132,7 +145,7 @@ def figure(frame: pd.DataFrame, measure: str, title: str, fmt: str) -> alt.VConc
             band = base.transform_filter(alt.FieldOneOfPredicate(field="order", oneOf=list(BANDS))).mark_area(
                 opacity=0.14
             )
-            scale = alt.Scale(zero=False, nice=True)
+            scale = alt.Scale(domain=domain, nice=False)
             low = alt.Y(f"{measure}_low:Q", scale=scale, axis=up)
             line = base.mark_line(strokeWidth=1.8).encode(
                 y=alt.Y(f"{measure}:Q", scale=scale, axis=up),
@@ -141,7 +154,7 @@ def figure(frame: pd.DataFrame, measure: str, title: str, fmt: str) -> alt.VConc
             shown = [band.encode(y=low, y2=f"{measure}_high:Q")] if data[f"{measure}_low"].notna().any() else []
             cells.append(alt.layer(*shown, line).properties(width=225, height=150))
         both = alt.hconcat(*cells, spacing=14).resolve_scale(y="shared")
-        rows.append(both.properties(title=str(policy)))
+        rows.append(both.properties(title=called[str(policy)]))
     return alt.vconcat(*rows, spacing=16).resolve_scale(color="shared")
 
 
@@ -189,11 +202,9 @@ def effects(views: Views, orders: Sequence[Order] = RULES, early: int = EARLY) -
 
 def table(found: pd.DataFrame) -> pd.DataFrame:
     """`effects` as shown: policy (on its first row), order, differences and ratios."""
-    names = short(dict.fromkeys(found["policy"]))
     shown = pd.DataFrame({"order": found["order"], "tasks": found["tasks"]})
-    shown.insert(
-        0, "policy", [names[p] if p not in found["policy"][:i].tolist() else "" for i, p in enumerate(found["policy"])]
-    )
+    again = found["policy"].duplicated()
+    shown.insert(0, "policy", found["policy"].where(~again, ""))
     shown["solved"] = [points(e) for e in found["solved"]]
     for name in ("reached", "first_fast", "fastest"):
         shown[name] = [ratio(e) for e in found[name]]
@@ -201,11 +212,11 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
 
 
 TABLE_COLUMNS = {
-    "policy": Column("policy"),
+    "policy": Column(""),
     "order": Column("order"),
     "solved": Column("solved, points", lambda value: signed(value, "+.0f"), group=f"after {EARLY} evaluations"),
     "reached": Column("speedup, ratio", ".2f", group=f"after {EARLY} evaluations"),
     "first_fast": Column("first fast", ".2f", group="evaluations needed, ratio"),
-    "tasks": Column("tasks", "d", group="evaluations needed, ratio"),
+    "tasks": Column("n", "d", group="evaluations needed, ratio"),
     "fastest": Column("the fastest", ".2f", group="evaluations needed, ratio"),
 }

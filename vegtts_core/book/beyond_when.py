@@ -18,8 +18,9 @@ from scipy import stats
 
 from vegtts_core import metrics, ranking
 from vegtts_core.book import study, theme
-from vegtts_core.book.beyond_ranking import PROTOCOL, ratio, short
+from vegtts_core.book.beyond_ranking import PROTOCOL, ratio
 from vegtts_core.book.headroom import headroom, headroom_h100
+from vegtts_core.book.selecting_words import signed
 from vegtts_core.book.tables import Column
 from vegtts_core.metrics import GROUP
 from vegtts_core.ranking import Order
@@ -52,10 +53,10 @@ def _place(run: Run) -> tuple[str, str]:
     return str(run.manifest["parameters"]["size"]), str(run.manifest["machine"].get("device", "cpu")).split(" ")[0]
 
 
-def groups(searches: Mapping[str, Run], adaptations: Mapping[str, Run]) -> pd.DataFrame:
+def groups(searches: Mapping[str, Run], adaptations: Mapping[str, Run], names: Mapping[str, str]) -> pd.DataFrame:
     """One row per group of every run.
 
-    Columns policy (``study.label``), run, task, task_id, seed, step; ``gain``: log ratio of the speedup of
+    Columns policy (its letter in ``names``), run, task, task_id, seed, step; ``gain``: log ratio of the speedup of
     surprisal-guided choice to random choice; ``room``: the same of the oracle, which bounds it; ``rho``: Spearman's,
     surprisal and speedup over distinct correct candidates; ``distinct`` (correct), ``correct`` (share), ``headroom``,
     ``temperature``. Gain and room are NaN where nothing is correct; ``rho`` where it is undefined.
@@ -83,7 +84,7 @@ def groups(searches: Mapping[str, Run], adaptations: Mapping[str, Run]) -> pd.Da
         place = _place(run)
         frame["headroom"] = [known.get((*place, int(task)), np.nan) for task in frame["task_id"]]
         frame["temperature"] = float(run.manifest["parameters"]["temperature"])
-        parts.append(frame.assign(policy=study.label(run), run=name))
+        parts.append(frame.assign(policy=names[study.label(run)], run=name))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -101,11 +102,11 @@ def open_groups(frame: pd.DataFrame) -> pd.DataFrame:
 
 BEFORE = {
     "correct": "share correct",
-    "distinct": "distinct correct candidates",
+    "distinct": "distinct correct",
     "temperature": "temperature",
     "headroom": "headroom",
 }
-AFTER = {"rho": "ρ(surprisal, speedup) in the group", "room": "oracle over random"}
+AFTER = {"rho": "ρ(surprisal, speedup)", "room": "oracle over random"}
 
 
 def correlations(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -158,7 +159,7 @@ CORRELATION_COLUMNS = {
     "known": Column("known"),
     "quantity": Column("quantity"),
     "rho": Column("ρ with the gain [95%]", ".2f"),
-    "slope": Column("slope, log ratio per sd [95%]", "+.3f"),
+    "slope": Column("slope per sd [95%]", lambda value: signed(value, "+.2f")),
     "groups": Column("groups", "d"),
     "tasks": Column("tasks", "d"),
 }
@@ -171,8 +172,7 @@ def kinds(frame: pd.DataFrame) -> pd.DataFrame:
     choice, a ratio), ``used`` (mean gain as a share of mean room), groups (all), ``choice`` (with one), tasks.
     """
     rows = open_groups(frame)
-    names = short(dict.fromkeys(frame["policy"]))
-    found = [_kind("policy", names[str(label)], part, frame) for label, part in rows.groupby("policy", sort=False)]
+    found = [_kind("policy", f"policy {label}", part, frame) for label, part in rows.groupby("policy", sort=False)]
     for name, title in BEFORE.items():
         part = rows[rows[name].notna()]
         if part[name].nunique() < 2:
@@ -215,9 +215,9 @@ def kinds_table(found: pd.DataFrame) -> pd.DataFrame:
 KIND_COLUMNS = {
     "kind": Column("groups of"),
     "tasks": Column("tasks", "d"),
-    "choice": Column("groups with a choice", "d"),
-    "ratio": Column("surprisal [95%]", ".3f", group="speedup over random"),
-    "room": Column("oracle", ".3f", group="speedup over random"),
+    "choice": Column("groups", "d"),
+    "ratio": Column("surprisal [95%]", ".2f", group="speedup over random"),
+    "room": Column("oracle", ".2f", group="speedup over random"),
     "used": Column("of the room", ".0%"),
 }
 
@@ -228,15 +228,16 @@ PANELS = {
     "distinct": "distinct correct",
 }
 MOST = 1500
+FILLED = [shape for shape in theme.SHAPES if shape != "stroke"]
+"""A stroke has no area, and these points have no outline."""
 
 
-def figure(frame: pd.DataFrame) -> alt.ConcatChart:
-    """The gain against four quantities, one point per group with a choice, coloured by policy."""
+def figure(frame: pd.DataFrame, called: Mapping[str, str]) -> alt.ConcatChart:
+    """The gain against four quantities, one point per group with a choice, coloured by policy (as ``called``)."""
     rows = open_groups(frame)
-    names = short(dict.fromkeys(frame["policy"]))
-    data = rows.assign(policy=rows["policy"].map(names), ratio=np.exp(rows["gain"]), room=np.exp(rows["room"]))
+    data = rows.assign(policy=rows["policy"].map(called), ratio=np.exp(rows["gain"]), room=np.exp(rows["room"]))
     data = data[["policy", "task", "seed", "step", "ratio", *PANELS]].iloc[:: max(1, -(-len(rows) // MOST))]
-    shown = [name for name in names.values() if (data["policy"] == name).any()]
+    shown = [name for name in called.values() if (data["policy"] == name).any()]
     colour = alt.Color(
         "policy:N",
         sort=shown,
@@ -246,7 +247,7 @@ def figure(frame: pd.DataFrame) -> alt.ConcatChart:
     shape = alt.Shape(
         "policy:N",
         sort=shown,
-        scale=alt.Scale(domain=shown, range=[theme.SHAPES[i % len(theme.SHAPES)] for i in range(len(shown))]),
+        scale=alt.Scale(domain=shown, range=[FILLED[i % len(FILLED)] for i in range(len(shown))]),
         legend=None,
     )
     up = alt.Y(

@@ -15,7 +15,7 @@ from scipy import stats
 
 from vegtts_core.book import published
 from vegtts_core.book.adapting_words import plural
-from vegtts_core.book.beyond_ranking import ratio, short
+from vegtts_core.book.beyond_ranking import ratio
 from vegtts_core.book.prose import number
 from vegtts_core.ranking import Order
 from vegtts_core.statistics import Effect, Interval
@@ -67,11 +67,11 @@ def paper(path: str, fmt: str) -> str:
 
 def ranking_text(effects: pd.DataFrame, order: Order = Order.SURPRISAL) -> str:
     """What one order does to the evaluations until the first fast candidate, per policy."""
-    names, parts = short(dict.fromkeys(effects["policy"])), []
+    parts = []
     for row in effects[effects["order"] == str(order)].to_dict("records"):
         effect = row["first_fast"]
         if effect.n:
-            parts.append(f"{number(ratio(effect), '.2f')} ({names[row['policy']]}, {plural(effect.n, 'task')})")
+            parts.append(f"{number(ratio(effect), '.2f')} ({row['policy']}, {plural(effect.n, 'task')})")
     if not parts:
         return "No task has a fast candidate, so no order can find one sooner."
     return f"Evaluations to the first fast candidate, {order} first over random order: {'; '.join(parts)}."
@@ -80,12 +80,11 @@ def ranking_text(effects: pd.DataFrame, order: Order = Order.SURPRISAL) -> str:
 def ranking_verdict(effects: pd.DataFrame) -> str:
     """Which orders save evaluations and which cost some, by either count of them, and how many chance would name."""
     tested, saves, costs = 0, [], []
-    names = short(dict.fromkeys(effects["policy"]))
     for row in effects.to_dict("records"):
         for what, title in (("first_fast", "first fast"), ("fastest", "fastest")):
             for effect in tested_of([row[what]]):
                 tested += 1
-                place = f"{row['order']} ({title}; {names[row['policy']]})"
+                place = f"{row['order']} ({title}; {row['policy']})"
                 if effect.sign:
                     (saves if effect.sign < 0 else costs).append(place)
     text = f"Of evaluations needed, {of_chance(len(saves) + len(costs), tested)}."
@@ -227,7 +226,7 @@ def when_verdict(kinds: pd.DataFrame) -> str:
 def mechanics(correlations: pd.DataFrame) -> str:
     """What the correlation within a group does to the gain: its mechanics."""
     rows = correlations.set_index("quantity")
-    name = next((n for n in rows.index if "ρ(" in str(n)), None)
+    name = next((n for n in rows.index if str(n).startswith("ρ(")), None)
     if name is None or isnan(rows.at[name, "rho"].estimate):  # type: ignore[union-attr]
         return "Too few groups have a correlation of their own."
     found: Interval = rows.at[name, "rho"]  # type: ignore[assignment]

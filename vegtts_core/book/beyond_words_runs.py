@@ -14,6 +14,7 @@ from vegtts_core.book.beyond_variants import MEASURES, Pair, equal_starts, signa
 from vegtts_core.book.beyond_words import LUCK, by_chance, listed, of_chance, tested_of
 from vegtts_core.book.prose import number
 from vegtts_core.book.selecting_words import signed
+from vegtts_core.ranking import Order
 
 # -- variants ----------------------------------------------------------------------------------------------------
 
@@ -67,7 +68,7 @@ def variants_verdict(differences: pd.DataFrame) -> str:
     text = f"{text[0].upper()}{text[1:]}, steps of one run not being independent."
     if not parts:
         return f"{text} No variant is shown to differ."
-    text = f"{text} {listed(parts)[0].upper()}{listed(parts)[1:]}."
+    text = f"{text} {listed(parts)}."
     return f"{text} {LUCK}" if by_chance(len(parts), tested) else text
 
 
@@ -77,17 +78,18 @@ def learning_text(learning: pd.DataFrame, pairs: Sequence[Pair]) -> str:
         return "No noise control is recorded."
     parts = []
     for row in learning[learning["measure"] == "correct"].to_dict("records"):
-        real, noise = (number(points(row[k]), lambda v: signed(v, "+.0f")) for k in ("real", "shuffled"))
+        real, noise, gap = (number(points(row[k]), lambda v: signed(v, "+.0f")) for k in ("real", "shuffled", "gap"))
         parts.append(
-            f"{row['pair']}, to step {row['step']}: correct {real} points with real rewards, {noise} with shuffled ones"
+            f"{row['pair'].split(':')[0]} ({plural(row['seeds'], 'seed')}), correct rollouts to step {row['step']}: {real} "
+            f"points with real rewards, {noise} with shuffled ones, difference {gap}"
         )
     text = f"{'; '.join(parts)}."
-    for pair in pairs:
-        if pair.shuffled and pair.control is not None:
-            found, own = (_range(signal(run)) for run in (pair.variant, pair.control))
-            text += " Rewards as the updates got them correlate with correctness by "
-            text += f"{found} shuffled, {own} in the control."
-    return text
+    both = [pair for pair in pairs if pair.shuffled and pair.control is not None]
+    found = _range([value for pair in both for value in signal(pair.variant)])
+    own = _range([value for pair in both if pair.control for value in signal(pair.control)])
+    return (
+        f"{text} Rewards as the updates got them correlate with correctness by {found} shuffled, {own} in the controls."
+    )
 
 
 def _range(values: Sequence[float]) -> str:
@@ -98,28 +100,30 @@ def _range(values: Sequence[float]) -> str:
 
 
 def learning_verdict(learning: pd.DataFrame) -> str:
-    """Whether the control's changes exceed those that noise brings."""
+    """Whether what real rewards change exceeds what noise changes: correctness with its power, the others in a line."""
     if learning.empty:
         return "Whether a change is learning at all cannot be said without one."
     parts = []
-    for row in learning.to_dict("records"):
-        title, gap, noise = MEASURES[row["measure"]], row["gap"], row["shuffled"]
-        if gap.sign > 0:
-            parts.append(f"{title}: real rewards do more than noise")
-        elif gap.sign < 0:
-            parts.append(f"{title}: real rewards do less than noise")
-        else:
-            estimate, whole = noise.interval.estimate, row["real"].interval.estimate
-            share = estimate / whole if abs(whole) > 1e-9 else float("nan")
-            told = (
-                f" (noise alone moved it by {number(share, '.0%')} of what real rewards did)"
-                if 0 < share < 10 and row["measure"] == "correct"
-                else ""
+    for row in learning[learning["measure"] == "correct"].to_dict("records"):
+        policy, gap, noise = row["pair"].split(":")[0], row["gap"], row["shuffled"].interval.estimate
+        whole = row["real"].interval.estimate
+        if gap.sign:
+            parts.append(
+                f"{policy}: real rewards change correctness by {'more' if gap.sign > 0 else 'less'} than noise"
             )
-            parts.append(f"{title}: not shown to exceed noise{told}")
-    text = "; ".join(parts)
-    runs = learning["pair"].nunique()
-    return f"{text[0].upper()}{text[1:]}. {plural(runs, 'noise run')}: a second could drift elsewhere."
+            continue
+        text = f"{policy}: the change of correctness is not shown to exceed noise"
+        if whole * noise > 0 and abs(whole) > 0.01:
+            text += f", which moved it by {number(noise / whole, '.0%')} as much"
+        if not isnan(row["power"]):
+            text += f" (power for a gap as large as the whole change: {number(row['power'], '.0%')})"
+        parts.append(text)
+    others = learning[learning["measure"] != "correct"]
+    beyond = sum(effect.sign > 0 for effect in others["gap"])
+    tail = (
+        f"Of {len(others)} changes of fast_1 and mean speedup, {beyond} {'exceeds' if beyond == 1 else 'exceed'} noise."
+    )
+    return f"{'; '.join(parts)}. {tail}"
 
 
 # -- policies ----------------------------------------------------------------------------------------------------
@@ -130,11 +134,37 @@ def policies_verdict(table: pd.DataFrame) -> str:
     sure = [row["policy"] for row in table.to_dict("records") if row["surprisal"].low > 1]
     worse = [row["policy"] for row in table.to_dict("records") if row["surprisal"].high < 1]
     best = table.iloc[int(np.argmax([row.estimate for row in table["sample"]]))]
-    text = f"Most often fast per sample: {best['policy']} ({number(best['sample'], '.0%')})."
+    text = f"Most often fast per sample: policy {best['policy']} ({number(best['sample'], '.0%')})."
     if sure:
-        text += f" Surprisal beats random choice for {listed(sure)}."
+        text += f" Surprisal beats random choice for policy {listed(sure)}."
     if worse:
-        text += f" It is worse than random for {listed(worse)}."
+        text += f" It is worse than random for policy {listed(worse)}."
     if not sure:
         text += " For no policy is surprisal shown to beat random choice."
     return text
+
+
+# -- the takeaway ------------------------------------------------------------------------------------------------
+
+
+def ranking_takeaway(effects: pd.DataFrame) -> str:
+    """Whether surprisal as an order of evaluation saves any, over all policies."""
+    tested = tested_of(effects.loc[effects["order"] == str(Order.SURPRISAL), "first_fast"])
+    found = [effect.sign for effect in tested if effect.sign]
+    if not found or by_chance(len(found), len(tested)):
+        return "As an order of evaluation it is not shown to save any."
+    if len(set(found)) > 1:
+        return "As an order of evaluation it saves some for one policy and costs some for another."
+    return f"As an order of evaluation it {'saves' if found[0] < 0 else 'costs'} some."
+
+
+def choosing_takeaway(effects: pd.DataFrame, kinds: pd.DataFrame) -> str:
+    """Whether, after the filter, surprisal beats random choice of the same cost: overall, and for any kind of group."""
+    ratios = effects.set_index("rule")["ratio"]
+    whole = {1: "is faster than", -1: "is slower than", 0: "is not shown to differ from"}[ratios["surprisal"].sign]
+    signs = [effect.sign for effect in tested_of(kinds["gain"])]
+    some = sum(sign > 0 for sign in signs)
+    text = f"After the filter, what it returns {whole} a random choice of the same cost"
+    if some and not by_chance(sum(sign != 0 for sign in signs), len(signs)):
+        return f"{text}; it is a better rule in {some} of {len(signs)} kinds of group."
+    return f"{text}, in none of {len(signs)} kinds of group by more than chance gives."
