@@ -34,7 +34,7 @@ MEASURES = {"correct": "correct", "fast": "fast_1", "value": "mean speedup, fail
 
 @dataclass(frozen=True)
 class Pair:
-    """A variant beside its control (None: none recorded). ``what``: how it differs, in words; ``policy``: its letter."""
+    """A variant beside its control (None: none recorded). ``what``: how it differs; ``policy``: its letter."""
 
     name: str
     what: str
@@ -147,9 +147,10 @@ def _sides(pair: Pair) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def differences(found: list[Pair]) -> pd.DataFrame:
-    """Variant minus control, paired by task and seed: one row per (comparison, step) that both have; Effects per measure.
+    """Variant minus control, paired by task and seed: one row per (comparison, step) that both have.
 
-    Columns pair (its title), step, seeds, tasks and the measures. Pairs without a control are left out.
+    Columns pair (its title), shuffled (the noise control), step, seeds, tasks and the measures (Effects). Pairs without
+    a control are left out.
     """
     rows = []
     for title, group in compared(found).items():
@@ -157,16 +158,17 @@ def differences(found: list[Pair]) -> pd.DataFrame:
         for step, part in pd.concat(gaps).groupby(level="step"):
             tasks = part.index.get_level_values("task")
             seeds = sum(step in gap.index.get_level_values("step") for gap in gaps)
-            row = {"pair": title, "step": int(step), "seeds": seeds, "tasks": tasks.nunique()}  # type: ignore[call-overload]
+            row = {"pair": title, "shuffled": group[0].shuffled, "step": int(step), "seeds": seeds}  # type: ignore[call-overload]
+            row |= {"tasks": tasks.nunique()}
             rows.append(row | {name: mean_effect(part[name].to_numpy(), tasks) for name in MEASURES})
-    return pd.DataFrame(rows, columns=["pair", "step", "seeds", "tasks", *MEASURES])
+    return pd.DataFrame(rows, columns=["pair", "shuffled", "step", "seeds", "tasks", *MEASURES])
 
 
 def learning(found: list[Pair]) -> pd.DataFrame:
     """The noise control's test: change from step 0 to the last common step with real rewards, with shuffled ones.
 
-    One row per (comparison, measure): ``step``, ``seeds``; ``real``, ``shuffled``, ``gap`` (real minus shuffled): Effects
-    over tasks and seeds; ``power``: how often this design would find a gap as large as ``real``'s whole change.
+    One row per (comparison, measure): ``step``, ``seeds``; ``real``, ``shuffled``, ``gap`` (real minus shuffled):
+    Effects over tasks and seeds; ``power``: how often this design would find a gap as large as ``real``'s whole change.
     """
     rows = []
     for title, group in compared([pair for pair in found if pair.shuffled]).items():

@@ -181,7 +181,9 @@ def kinds(frame: pd.DataFrame) -> pd.DataFrame:
         high = part[name] > middle if (part[name] > middle).any() else part[name] >= middle
         limit = part.loc[high, name].min()
         for side, label in ((~high, "under {}"), (high, "{} or more")):
-            found.append(_kind(name, f"{title}: {label.format(_amount(name, float(limit)))}", part[side], None))
+            at = label.format(_amount(name, float(limit)))
+            at = "100%" if name == "correct" and limit >= 1 and side is high else at
+            found.append(_kind(name, f"{title}: {at}", part[side], None))
     return pd.DataFrame(found, columns=["split", "kind", "gain", "room", "used", "groups", "choice", "tasks"])
 
 

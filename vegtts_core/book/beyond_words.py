@@ -81,10 +81,10 @@ def ranking_verdict(effects: pd.DataFrame) -> str:
     """Which orders save evaluations and which cost some, by either count of them, and how many chance would name."""
     tested, saves, costs = 0, [], []
     for row in effects.to_dict("records"):
-        for what, title in (("first_fast", "first fast"), ("fastest", "fastest")):
+        for what, title in (("first_fast", "to the first fast"), ("fastest", "to the fastest")):
             for effect in tested_of([row[what]]):
                 tested += 1
-                place = f"{row['order']} ({title}; {row['policy']})"
+                place = f"{row['order']} ({title}, {row['policy']})"
                 if effect.sign:
                     (saves if effect.sign < 0 else costs).append(place)
     text = f"Of evaluations needed, {of_chance(len(saves) + len(costs), tested)}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isnan
 
 import numpy as np
@@ -39,12 +39,16 @@ def recorded(pairs: Sequence[Pair]) -> str:
     return text
 
 
+ONLY_NOISE = "Of the updates that section 6.7 names none is recorded here, only the noise control below."
+
+
 def variants_text(differences: pd.DataFrame) -> str:
-    """Each variant's difference at the last common step."""
-    if differences.empty:
-        return "Nothing to compare."
+    """The difference of each variant, the noise control apart, at the last common step."""
+    rows = differences[~differences["shuffled"].astype(bool)]
+    if rows.empty:
+        return "Nothing to compare." if differences.empty else ONLY_NOISE
     parts = []
-    for name, part in differences.groupby("pair", sort=False):
+    for name, part in rows.groupby("pair", sort=False):
         row = part.iloc[-1]
         correct, fast = (number(points(row[key]), lambda v: signed(v, "+.0f")) for key in ("correct", "fast"))
         parts.append(f"{name} at step {row['step']}: correct {correct} points, fast_1 {fast} points")
@@ -52,24 +56,26 @@ def variants_text(differences: pd.DataFrame) -> str:
 
 
 def variants_verdict(differences: pd.DataFrame) -> str:
-    """Which variants differ from their control after the start."""
-    rows = differences[differences["step"] > 0]
+    """Which variants, the noise control apart, differ from their control after the start."""
+    rows = differences[(differences["step"] > 0) & ~differences["shuffled"].astype(bool)]
     if rows.empty:
-        return "Not run: no variant has a control here."
-    tested, parts = 0, []
+        return "Not run: no such variant has a control here."
+    tested, found = 0, {}
     for row in rows.to_dict("records"):
         for key, title in MEASURES.items():
             for effect in tested_of([row[key]]):
                 tested += 1
                 if effect.sign:
-                    word = "above" if effect.sign > 0 else "below"
-                    parts.append(f"{row['pair']}, {title} {word} its control at step {row['step']}")
-    text = f"{of_chance(len(parts), tested)}"
+                    place = f"{row['pair']}, {title} {'above' if effect.sign > 0 else 'below'} its control"
+                    found.setdefault(place, []).append(str(row["step"]))
+    count = sum(map(len, found.values()))
+    text = f"{of_chance(count, tested)}"
     text = f"{text[0].upper()}{text[1:]}, steps of one run not being independent."
-    if not parts:
+    if not found:
         return f"{text} No variant is shown to differ."
-    text = f"{text} {listed(parts)}."
-    return f"{text} {LUCK}" if by_chance(len(parts), tested) else text
+    parts = [f"{place} at step{'s' * (len(steps) > 1)} {listed(steps)}" for place, steps in found.items()]
+    text = f"{text} {'; '.join(parts)}."
+    return f"{text} {LUCK}" if by_chance(count, tested) else text
 
 
 def learning_text(learning: pd.DataFrame, pairs: Sequence[Pair]) -> str:
@@ -80,8 +86,8 @@ def learning_text(learning: pd.DataFrame, pairs: Sequence[Pair]) -> str:
     for row in learning[learning["measure"] == "correct"].to_dict("records"):
         real, noise, gap = (number(points(row[k]), lambda v: signed(v, "+.0f")) for k in ("real", "shuffled", "gap"))
         parts.append(
-            f"{row['pair'].split(':')[0]} ({plural(row['seeds'], 'seed')}), correct rollouts to step {row['step']}: {real} "
-            f"points with real rewards, {noise} with shuffled ones, difference {gap}"
+            f"{row['pair'].split(':')[0]} ({plural(row['seeds'], 'seed')}), correct rollouts to step {row['step']}: "
+            f"{real} points with real rewards, {noise} with shuffled ones, difference {gap}"
         )
     text = f"{'; '.join(parts)}."
     both = [pair for pair in pairs if pair.shuffled and pair.control is not None]
@@ -99,20 +105,24 @@ def _range(values: Sequence[float]) -> str:
     return f"{number(round(min(known), 2) + 0.0, '.2f')} to {number(round(max(known), 2) + 0.0, '.2f')}"
 
 
-def learning_verdict(learning: pd.DataFrame) -> str:
-    """Whether what real rewards change exceeds what noise changes: correctness with its power, the others in a line."""
+def learning_verdict(learning: pd.DataFrame, called: Mapping[str, str] | None = None) -> str:
+    """Whether what real rewards change exceeds what noise changes: correctness with its power, the others in a line.
+
+    ``called``: what to call a policy in place of its letter (``beyond_ranking.titles``).
+    """
     if learning.empty:
         return "Whether a change is learning at all cannot be said without one."
     parts = []
     for row in learning[learning["measure"] == "correct"].to_dict("records"):
-        policy, gap, noise = row["pair"].split(":")[0], row["gap"], row["shuffled"].interval.estimate
+        letter = row["pair"].split(":")[0]
+        policy = f"({called[letter].split(': ', 1)[1]})" if called else letter
+        gap, noise = row["gap"], row["shuffled"].interval.estimate
         whole = row["real"].interval.estimate
         if gap.sign:
-            parts.append(
-                f"{policy}: real rewards change correctness by {'more' if gap.sign > 0 else 'less'} than noise"
-            )
+            word = "more" if gap.sign > 0 else "less"
+            parts.append(f"for policy {policy} real rewards change correctness by {word} than noise")
             continue
-        text = f"{policy}: the change of correctness is not shown to exceed noise"
+        text = f"for policy {policy} the change of correctness is not shown to exceed noise"
         if whole * noise > 0 and abs(whole) > 0.01:
             text += f", which moved it by {number(noise / whole, '.0%')} as much"
         if not isnan(row["power"]):
@@ -123,7 +133,8 @@ def learning_verdict(learning: pd.DataFrame) -> str:
     tail = (
         f"Of {len(others)} changes of fast_1 and mean speedup, {beyond} {'exceeds' if beyond == 1 else 'exceed'} noise."
     )
-    return f"{'; '.join(parts)}. {tail}"
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}. {tail}"
 
 
 # -- policies ----------------------------------------------------------------------------------------------------
@@ -167,4 +178,4 @@ def choosing_takeaway(effects: pd.DataFrame, kinds: pd.DataFrame) -> str:
     text = f"After the filter, what it returns {whole} a random choice of the same cost"
     if some and not by_chance(sum(sign != 0 for sign in signs), len(signs)):
         return f"{text}; it is a better rule in {some} of {len(signs)} kinds of group."
-    return f"{text}, in none of {len(signs)} kinds of group by more than chance gives."
+    return f"{text}, and in none of {len(signs)} kinds of group is it shown to be better."
