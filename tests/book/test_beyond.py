@@ -167,7 +167,7 @@ def test_rules_are_held_against_random_of_the_same_cost():
     assert "surprisal (speedup)" in words.choosing_verdict(found.reset_index())
     shown = choosing.table(found.reset_index())
     assert shown["cost"].iloc[0] == "none" and shown["cost"].iloc[-1] == "all"
-    assert "<svg" in draw(specification(choosing.figure(choosing.by_policy(outcomes), CALLED)), "a")
+    assert "<svg" in draw(specification(choosing.figure(choosing.by_policy(outcomes))), "a")
 
 
 @pytest.mark.parametrize(("sign", "word"), [(1.0, "better"), (-1.0, "worse")])

@@ -114,15 +114,15 @@ def by_policy(found: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {str(label): effects(part) for label, part in found.groupby("policy", sort=False)}
 
 
-def figure(found: Mapping[str, pd.DataFrame], called: Mapping[str, str]) -> alt.LayerChart:
-    """Each policy's ratio to random of the same cost, per rule; `by_policy`'s tables, policies as ``called``."""
+def figure(found: Mapping[str, pd.DataFrame]) -> alt.LayerChart:
+    """Each policy's ratio to random of the same cost, per rule; `by_policy`'s tables."""
     rows = []
     for label, part in found.items():
         for name in SHOWN:
             effect = part.set_index("rule").at[name, "ratio"]
             value = ratio(effect) if isinstance(effect, Effect) else None
             if value is not None and np.isfinite(value.estimate):
-                rows.append((name, called[label], value.estimate, value.low, value.high))
+                rows.append((name, f"policy {label}", value.estimate, value.low, value.high))
     frame = pd.DataFrame(rows, columns=["rule", "policy", "ratio", "low", "high"])
-    axis = Axis("ratio", "speedup over random choice of the same cost", ".2~f", log=True)
+    axis = Axis("ratio", "speedup over random choice of the same cost", ".2~f")
     return grouped_intervals(frame, "rule", "policy", axis, "low", "high", 1.0, "", row_height=12)

@@ -227,7 +227,8 @@ COLUMNS = {
 
 def learning_table(found: pd.DataFrame) -> pd.DataFrame:
     """`learning` as shown: shares in points, the mean speedup as it is."""
-    shown = pd.DataFrame({"pair": found["pair"].where(~found["pair"].duplicated(), "")})
+    letters = found["pair"].str.split(":").str[0]
+    shown = pd.DataFrame({"pair": letters.where(~found["pair"].duplicated(), "")})
     shown = shown.assign(step=found["step"], seeds=found["seeds"], measure=found["measure"].map(SHORT))
     for key in ("real", "shuffled", "gap"):
         shown[key] = [_change(effect, name) for effect, name in zip(found[key], found["measure"], strict=True)]
@@ -243,13 +244,13 @@ def _change(effect: Effect, measure: str) -> str:
 SHORT = {"correct": "correct, points", "fast": "fast_1, points", "value": "mean speedup"}
 
 LEARNING_COLUMNS = {
-    "pair": Column("policy"),
+    "pair": Column(""),
     "step": Column("step", "d"),
     "seeds": Column("seeds", "d"),
     "measure": Column("measure"),
-    "real": Column("real rewards", group="change from step 0"),
+    "real": Column("real", group="change from step 0"),
     "shuffled": Column("shuffled", group="change from step 0"),
-    "gap": Column("real minus shuffled"),
+    "gap": Column("difference"),
 }
 
 
