@@ -304,11 +304,24 @@ def test_what_chance_alone_would_give_is_not_called_found():
     assert words.LUCK in words.when_verdict(frame.assign(kind=frame["kind"].astype(str)))
 
 
+def test_one_interval_among_several_policies_is_not_a_finding_for_surprisal():
+    later, open_ = effect(0.4, 0.1, 0.7), effect(0.0, -0.3, 0.3)
+    rows = [
+        {"policy": p, "order": "surprisal", "first_fast": e, "fastest": open_}
+        for p, e in zip("ABCD", [later, open_, open_, open_], strict=True)
+    ]
+    assert "not shown for any policy" in words.ranking_verdict(pd.DataFrame(rows))
+    every = pd.DataFrame([row | {"first_fast": later} for row in rows])
+    assert "candidate later than random for 4 policies" in words.ranking_verdict(every)
+    assert "costs some" in more.ranking_takeaway(every)
+
+
 def test_policies_have_one_row_each_and_one_task_is_enough():
     searches = {"a, T = 1": run(surprising_is_fast(k=20)), "b, T = 1": run(surprising_is_fast(tasks=1))}
     found = policies.table(searches)
     assert list(found["policy"]) == ["a, T = 1", "b, T = 1"] and found["at"][1] is None
     assert Table(found, "tab-a", "a", policies.COLUMNS).markdown()
+    assert policies.table({"a": run(surprising_is_fast(k=policies.AT))})["at"][0] is not None
     assert policies.summary(found) and more.policies_verdict(found)
 
 

@@ -33,7 +33,7 @@ def table(searches: Mapping[str, Run]) -> pd.DataFrame:
         view = metrics.under(run.samples, PROTOCOL)
         sizes = view.groupby(GROUP).size()
         most = int(sizes.min())
-        curve = metrics.scaling_curve(view, [k for k in (AT, most) if k <= most]).set_index("k")
+        curve = metrics.scaling_curve(view, sorted({k for k in (AT, most) if k <= most})).set_index("k")
         found = ranking.after_filter(view, _CHOICES)
         found["rule"] = found["order"].where(found["m"].notna(), "oracle")
         wide = found.pivot(index=GROUP, columns="rule", values="log_speedup")

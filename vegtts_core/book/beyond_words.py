@@ -93,12 +93,12 @@ def ranking_verdict(effects: pd.DataFrame) -> str:
             text += f" {title} than random: {listed(found)}."
     if saves + costs and by_chance(len(saves) + len(costs), tested):
         text += f" {LUCK}"
-    ours = [e for e in effects.loc[effects["order"] == str(Order.SURPRISAL), "first_fast"] if e.sign]
-    if not ours:
+    known = tested_of(effects.loc[effects["order"] == str(Order.SURPRISAL), "first_fast"])
+    ours = [e for e in known if e.sign]
+    if by_chance(len(ours), len(known)):
         return f"{text} That surprisal first finds a fast candidate sooner is not shown for any policy here."
-    word = (
-        "sooner" if all(e.sign < 0 for e in ours) else "later" if all(e.sign > 0 for e in ours) else "sooner or later"
-    )
+    signs = {e.sign for e in ours}
+    word = "sooner or later" if len(signs) > 1 else "sooner" if signs == {-1} else "later"
     return f"{text} Surprisal first finds a fast candidate {word} than random for {_policies(len(ours))}."
 
 
