@@ -62,14 +62,13 @@ def fastest_verdict(found: pd.DataFrame, limits: pd.DataFrame) -> str:
 
 def spread_text(found: pd.DataFrame) -> str:
     """How far apart correct candidates of one task lie, by run."""
-    parts = []
-    for name, rows in found[found["distinct"] > 1].groupby("run", sort=False):
-        ratio = rows["ratio"].astype(float)
-        parts.append(
-            f"{name}: {number(float(ratio.median()), '{:.2f}×')} between the slowest and the fastest of a task in the "
-            f"median ({len(rows)} tasks with a choice)"
-        )
-    return "; ".join(parts) + "." if parts else "No task has two distinct correct candidates."
+    parts = [
+        f"{name}: {number(float(rows['ratio'].astype(float).median()), '{:.2f}×')} ({len(rows)} tasks)"
+        for name, rows in found[found["distinct"] > 1].groupby("run", sort=False)
+    ]
+    if not parts:
+        return "No task has two distinct correct candidates."
+    return f"Fastest over slowest correct candidate of a task, median over tasks with a choice: {'; '.join(parts)}."
 
 
 def spread_verdict(found: pd.DataFrame) -> str:

@@ -22,18 +22,20 @@ SEARCH, ADAPTATION, NEITHER = "search", "adaptation", "neither"
 _WIDTH = 2 * stats.norm.ppf(0.975)
 
 COLUMNS = {
-    "source": Column("tasks of"),
+    "shown": Column("tasks of"),
     "task": Column("task"),
-    "coverage": Column("Best-of-N, per sample", ".1%"),
-    "adapted": Column("adapted, per sample", ".1%"),
-    "difference": Column("difference [95%]", "+.1%"),
+    "coverage": Column("Best-of-N", ".0%"),
+    "adapted": Column("adapted", ".0%"),
+    "points": Column("difference, points [95%]", "+.0f"),
     "winner": Column("winner"),
     "again": Column("wins again", ".0%"),
 }
 
 
 def winners(rules: Iterable[Rule]) -> pd.DataFrame:
-    """One row per rule and task: source, task, coverage, adapted, difference (Interval), winner, again, sure.
+    """One row per rule and task: source, task, coverage, adapted, difference (Interval; ``points``: in percentage
+
+    points), winner, again, sure; ``shown``: the source where it is new.
 
     ``again``: how often the same method would be ahead if the rollouts were drawn anew, with a normal distribution of
     the width of the difference's interval; NaN where both are equal. ``sure``: the interval excludes 0.
@@ -50,7 +52,9 @@ def winners(rules: Iterable[Rule]) -> pd.DataFrame:
             sure = low > 0 or high < 0
             rows.append((rule.name, str(row["task"]), coverage, coverage + gain, difference, winner, again, sure))
     names = ["source", "task", "coverage", "adapted", "difference", "winner", "again", "sure"]
-    return pd.DataFrame(rows, columns=names)
+    frame = pd.DataFrame(rows, columns=names)
+    points = [Interval(100 * d.estimate, 100 * d.low, 100 * d.high, d.n) for d in frame["difference"]]
+    return frame.assign(points=points, shown=frame["source"].where(~frame["source"].duplicated(), ""))
 
 
 def figure(table: pd.DataFrame) -> alt.Chart:
@@ -64,15 +68,15 @@ def figure(table: pd.DataFrame) -> alt.Chart:
     order = list(dict.fromkeys(frame["task"]))
     kinds = alt.Scale(domain=["beyond noise", "within noise"], range=[theme.CATEGORY_COLOURS[0], theme.MUTED])
     colour = alt.Color("kind:N", scale=kinds, legend=alt.Legend(title=None))
-    axis = alt.Axis(title="adapted minus Best-of-N, share of samples", format="+.0%")
+    axis = alt.Axis(title="adapted minus Best-of-N", format="+.0%", values=[-1, -0.5, 0, 0.5, 1])
     y = alt.Y("task:N", sort=order, axis=alt.Axis(title="task"))
     base = alt.Chart().encode(y=y, color=colour)
     zero = alt.Chart().mark_rule(color=theme.MUTED, strokeDash=[4, 3]).encode(x=alt.datum(0))
     bars = base.mark_rule().encode(x=alt.X("low:Q", axis=axis, scale=alt.Scale(domain=[-1, 1])), x2="high:Q")
     points = base.mark_point(size=50, filled=True).encode(x=alt.X("estimate:Q", axis=axis))
-    layer = alt.layer(zero, bars, points).properties(width=theme.SMALL, height=theme.SMALL - 40)
+    layer = alt.layer(zero, bars, points).properties(width=theme.SMALL + 60, height=theme.SMALL)
     return layer.facet(
         alt.Facet("source:N", sort=list(dict.fromkeys(frame["source"])), header=alt.Header(title=None)),
-        columns=3,
+        columns=2,
         data=frame,
     )
