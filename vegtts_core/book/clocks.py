@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from vegtts_core.book import study
 from vegtts_core.book.prose import number
 from vegtts_core.book.speedups import correct
 from vegtts_core.book.study import card
@@ -26,10 +27,10 @@ COLUMNS = {
     "task": Column("task", "d"),
     "kernels": Column("kernels", "d"),
     "reference_published": Column("published", ".0f", "µs", "reference"),
-    "reference_lost": Column("sound minus that", "+.0f", "µs", "reference"),
+    "reference_lost": Column("change", "+.0f", "µs", "reference"),
     "candidate_published": Column("published", ".0f", "µs", "kernels"),
-    "candidate_lost": Column("sound minus that", "+.0f", "µs", "kernels"),
-    "apart": Column("intervals apart", ".0%"),
+    "candidate_lost": Column("change", "+.0f", "µs", "kernels"),
+    "apart": Column("outside", ".0%"),
 }
 
 
@@ -59,7 +60,7 @@ def table(searches: Mapping[str, Run]) -> pd.DataFrame:
             share = float(outside.mean()) if len(again) else float("nan")
             rows.append({"run": name, "task": int(task), "kernels": len(group)} | level | lost | {"apart": share})  # type: ignore[arg-type]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return frame.assign(run=frame["run"].where(~frame["run"].duplicated(), ""))
+    return frame.assign(run=frame["run"].map(study.short).where(~frame["run"].duplicated(), ""))
 
 
 _SIDES = ("reference", "candidate")

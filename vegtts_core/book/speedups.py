@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from vegtts_core import metrics
-from vegtts_core.book import published, theme
+from vegtts_core.book import published, study, theme
 from vegtts_core.book.headroom import headroom_h100
 from vegtts_core.book.study import card, policy
 from vegtts_core.book.tables import Column
@@ -74,17 +74,17 @@ def fastest(searches: Mapping[str, Run]) -> pd.DataFrame:
             )
     names = ["run", "task", "distinct", "chosen", "sound", "again", "least", "decision"]
     frame = pd.DataFrame(rows, columns=names)
-    frame["shown"] = frame["run"].where(~frame["run"].duplicated(), "")
+    frame["shown"] = frame["run"].map(study.short).where(~frame["run"].duplicated(), "")
     return frame
 
 
 FASTEST_COLUMNS = {
     "shown": Column("run"),
     "task": Column("task", "d"),
-    "distinct": Column("correct, distinct", "d"),
+    "distinct": Column("distinct", "d"),
     "chosen": Column("chosen at", "{:.2f}×"),
     "sound": Column("sound [95%]", ".2f"),
-    "again": Column("new evaluation", "{:.2f}×"),
+    "again": Column("again", "{:.2f}×"),
     "least": Column("at least", "{:.2f}×"),
     "decision": Column("called"),
 }

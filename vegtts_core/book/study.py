@@ -59,3 +59,10 @@ def policy(run: Run) -> str:
     name = _EMBEDDED if identity["name"] == "embedded" else str(identity["name"]).rsplit("/", 1)[-1]
     name = name.split("-Instruct")[0]
     return f"{name}, adapted" if identity.get("adapter_sha256") else name
+
+
+def short(name: str) -> str:
+    """A label for narrow tables: the policy's size in place of its name, the scaffold where it is not a template."""
+    for long in ("Qwen2.5-Coder-", "SmolLM2-", ", adapted", ", template"):
+        name = name.replace(long, "")
+    return name
