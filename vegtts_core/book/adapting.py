@@ -1,4 +1,4 @@
-"""Chapter 3.4 and 3.5's tables: what was run, whose rollouts score which checkpoint, and which checkpoint is taken.
+"""Chapter 3.3's tables: what was run, whose rollouts score which checkpoint, and which checkpoint is taken.
 
 It arranges runs and published numbers. One step from rollouts to the moved policy is in ``adapting_step``, budgets in
 ``adapting_budget``, sentences in ``adapting_words``.

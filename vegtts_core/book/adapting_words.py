@@ -1,4 +1,4 @@
-"""The sentences of chapter 3.4 and 3.5 that depend on the data: what a step did, and which checkpoint a rule takes.
+"""The sentences of chapter 3.3 that depend on the data: what a step did, and which checkpoint a rule takes.
 
 Pure functions of the tables of ``adapting``, ``adapting_step`` and ``adapting_budget``, so that a chapter run on other
 data says what those data say. It computes no statistics beyond what a sentence needs.
