@@ -1,0 +1,91 @@
+"""Sections of 5.1, 5.2 and C on the study's runs: cases made by hand, and the recorded runs."""
+
+import math
+
+import pytest
+from made_tables import grid, sample, table
+
+from vegtts_core import metrics
+from vegtts_core.book import compute_study as compute
+from vegtts_core.book import scaling_study as scaling
+from vegtts_core.book import selecting_study as selecting
+from vegtts_core.book import study
+
+
+def view(samples):
+    return metrics.under(samples, "sound")
+
+
+def test_a_curve_that_is_flat_from_the_start_is_saturated_and_one_task_decides_nothing() -> None:
+    made = {
+        "flat": view(grid([32, 32, 32], k=32)),
+        "late": view(grid([1, 1, 1], k=64)),
+        "one": view(grid([8, 0, 0], k=32)),
+        "none": view(grid([0, 0], k=32)),
+        "few": view(grid([4, 4], k=8)),
+    }
+    assert scaling.states(made) == {"flat": "yes", "late": "no", "one": "one", "none": "nothing", "few": "short"}
+    text = scaling.verdict(scaling.states(made))
+    assert "Saturated by K = 16: flat." in text and "Not saturated by K = 16: late." in text
+
+
+def test_nothing_found_reaches_the_reference_and_all_fast_reaches_their_speedup() -> None:
+    found = scaling.reached({"none": view(grid([0, 0], k=4)), "all": view(grid([4, 4], k=4))}).set_index(
+        ["series", "k"]
+    )
+    assert found.loc[("none", 4), "reached"].estimate == pytest.approx(1.0)
+    assert found.loc[("all", 1), "reached"].estimate == pytest.approx(2.0)
+    shown = scaling.table({"all": view(grid([4, 4], k=4))}).iloc[0]
+    assert shown["solved_64"] == "–" and shown["solved_1"].startswith("100%")
+
+
+def ranked(tasks, fast_is_surprising):
+    """Per task two candidates, the fast one the more or the less surprising."""
+    rows = []
+    for task in range(tasks):
+        for i, speedup in enumerate((2.0, 0.5)):
+            logprob = -1.0 if (i == 0) == fast_is_surprising else -0.1
+            one = {"task": f"level1/{task}", "task_id": task, "sample": i, "fingerprint": f"f{i}"}
+            rows.append(sample(**one, speedup=speedup, mean_logprob=logprob))
+    return view(table(rows))
+
+
+@pytest.mark.parametrize(("surprising", "points"), [(True, 100.0), (False, -100.0)])
+def test_surprisal_is_held_against_confidence_and_against_random_not_the_oracle(surprising, points) -> None:
+    results = selecting.outcomes({"made": ranked(6, surprising)})
+    gaps = selecting.gaps(results)
+    assert 100 * gaps["made", "confidence"].estimate == pytest.approx(points)
+    assert 100 * gaps["made", "random"].estimate == pytest.approx(points / 2)
+
+
+def test_one_interval_among_several_is_no_finding_and_none_is_undecided() -> None:
+    several = selecting.outcomes({"clear": ranked(6, True), "alike": view(grid([8, 8]))})
+    assert "1 of 2 intervals exclude 0 (clear: more). One among several" in selecting.verdict(several)
+    alike = selecting.outcomes({"alike": view(grid([8, 8]))})
+    assert "undecided" in selecting.verdict(alike) and "succeed alike" in selecting.verdict(alike)
+
+
+def test_perfect_order_within_tasks_has_rho_one() -> None:
+    row = selecting.related({"made": ranked(6, True)}, resamples=100).iloc[0]
+    assert row["within"].estimate == pytest.approx(1.0) and row["tasks"] == 6
+
+
+def test_every_recorded_run_of_the_study_has_its_card_and_its_command_once() -> None:
+    runs = compute.runs()
+    shown = compute.table(runs)
+    assert list(shown["name"]) == list(runs) and len(set(runs)) == len(runs)
+    lines = compute.commands(runs).splitlines()
+    assert len(lines) == len(runs) and not any(line.startswith("#") for line in lines)
+    for name, run in runs.items():
+        assert run.manifest["machine"]["gpu"].endswith(compute.gpu(run)), name
+
+
+def test_recorded_searches_fill_every_table() -> None:
+    found = scaling.views(study.searches("recorded", "cpu"))
+    assert list(scaling.table(found)["run"]) == list(found)
+    assert len(scaling.figure(scaling.solved(found)).to_dict()["concat"]) == len(found)
+    results = selecting.outcomes(found)
+    assert len(selecting.rules(results)) == 5 * len(found)
+    shown = selecting.differences(found, results)
+    assert list(shown["run"]) == list(found)
+    assert not any(math.isnan(value.estimate) for value in selecting.gaps(results).values())
