@@ -147,12 +147,12 @@ def figure(frame: pd.DataFrame, measure: str, title: str, called: Mapping[str, s
             )
             scale = alt.Scale(domain=domain, nice=False)
             low = alt.Y(f"{measure}_low:Q", scale=scale, axis=up)
-            line = base.mark_line(strokeWidth=1.8).encode(
-                y=alt.Y(f"{measure}:Q", scale=scale, axis=up),
-                tooltip=["order:N", "m:Q", alt.Tooltip(f"{measure}:Q", format=".3")],
-            )
+            height = alt.Y(f"{measure}:Q", scale=scale, axis=up)
+            line = base.mark_line(strokeWidth=1.8).encode(y=height)
+            tooltip = ["order:N", "m:Q", alt.Tooltip(f"{measure}:Q", format=".3")]
+            points = base.mark_point(size=14, filled=True).encode(y=height, tooltip=tooltip)
             shown = [band.encode(y=low, y2=f"{measure}_high:Q")] if data[f"{measure}_low"].notna().any() else []
-            cells.append(alt.layer(*shown, line).properties(width=225, height=150))
+            cells.append(alt.layer(*shown, line, points).properties(width=225, height=150))
         both = alt.hconcat(*cells, spacing=14).resolve_scale(y="shared")
         rows.append(both.properties(title=called[str(policy)]))
     return alt.vconcat(*rows, spacing=16).resolve_scale(color="shared")

@@ -133,7 +133,10 @@ def figure(found: pd.DataFrame) -> alt.Chart:
     y = alt.Y("task:O", sort=order, axis=alt.Axis(title="task"))
     one = alt.Chart().mark_rule(color=theme.MUTED, strokeDash=[4, 3]).encode(x=alt.datum(1, type="quantitative"))
     colour = alt.value(theme.CATEGORY_COLOURS[0])
-    marks = alt.Chart().mark_tick(thickness=1.5, size=12, opacity=0.7).encode(x=x, y=y, color=colour)
+    shown = [alt.Tooltip("task:O"), alt.Tooltip("speedup:Q", format=".2f")]
+    bar = "M-0.12,-1L0.12,-1L0.12,1L-0.12,1Z"  # a stroke with an area, which a pointer can hit
+    stroke = alt.Chart().mark_point(shape=bar, size=160, filled=True, opacity=0.6)
+    marks = stroke.encode(x=x, y=y, color=colour, tooltip=shown)
     layer = alt.layer(one, marks).properties(width=theme.SMALL + 70, height=18 * len(order))
     header = alt.Header(title=None, labelLimit=320, labelFontSize=11)
     return layer.facet(alt.Facet("run:N", sort=list(dict.fromkeys(found["run"])), header=header), columns=2, data=found)

@@ -73,7 +73,8 @@ def figure(table: pd.DataFrame) -> alt.Chart:
     base = alt.Chart().encode(y=y, color=colour)
     zero = alt.Chart().mark_rule(color=theme.MUTED, strokeDash=[4, 3]).encode(x=alt.datum(0))
     bars = base.mark_rule().encode(x=alt.X("low:Q", axis=axis, scale=alt.Scale(domain=[-1, 1])), x2="high:Q")
-    points = base.mark_point(size=50, filled=True).encode(x=alt.X("estimate:Q", axis=axis))
+    shown = [alt.Tooltip("task:N"), *(alt.Tooltip(f"{name}:Q", format="+.0%") for name in ("estimate", "low", "high"))]
+    points = base.mark_point(size=50, filled=True).encode(x=alt.X("estimate:Q", axis=axis), tooltip=shown)
     layer = alt.layer(zero, bars, points).properties(width=theme.SMALL + 60, height=theme.SMALL)
     return layer.facet(
         alt.Facet("source:N", sort=list(dict.fromkeys(frame["source"])), header=alt.Header(title=None)),
