@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from vegtts_core.book import introducing, published
-from vegtts_core.book import verdicts_adapted as adapted
 from vegtts_core.book.runs import best_of_n_run
+from vegtts_core.book.verdict_rules import diversity
 from vegtts_core.book.verdicts import Finding, Outcome
 
 OWN = {"unambiguous", "matched-budgets", "collapse", "zero-cost"}
@@ -58,4 +58,4 @@ def test_the_quoted_step_costs_more_than_the_search_it_is_compared_with() -> Non
 )
 def test_measures_of_diversity_that_disagree_decide_nothing(less: int, more: int, outcome: Outcome) -> None:
     rows = [(i < less, less <= i < less + more) for i in range(6)]
-    assert adapted.collapse(pd.DataFrame(rows, columns=["less", "more"])).outcome is outcome
+    assert diversity.collapse(pd.DataFrame(rows, columns=["less", "more"])).outcome is outcome

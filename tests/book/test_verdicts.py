@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from vegtts_core import metrics
-from vegtts_core.book import published, verdicts, verdicts_search, verdicts_study
+from vegtts_core.book import published, verdicts, verdicts_study
+from vegtts_core.book.verdict_rules import best_of_n
+from vegtts_core.book.verdict_rules.measuring import measured
 from vegtts_core.book.verdicts import Entry, Finding, Outcome
-from vegtts_core.book.verdicts_measured import measured
 from vegtts_core.book.walking import Walk
 from vegtts_core.runs.schema import SAMPLES
 from vegtts_core.statistics import Interval
@@ -39,7 +40,7 @@ def table(surprising_is_fast: bool, tasks: int = 8, k: int = 20, correct: bool =
 
 
 def outcomes(samples: pd.DataFrame) -> dict[str, Outcome]:
-    found = verdicts_search.findings(metrics.under(samples, "sound"))
+    found = best_of_n.findings(metrics.under(samples, "sound"))
     return {name: finding.outcome for name, finding in found.items()}
 
 
@@ -59,13 +60,13 @@ def test_a_world_in_which_confidence_is_speed() -> None:
 
 @pytest.mark.parametrize("samples", [table(True, correct=False), table(True, tasks=1), table(True, tasks=1, k=1)])
 def test_poor_data_decide_nothing_about_selection_and_have_no_power(samples: pd.DataFrame) -> None:
-    found = verdicts_search.findings(metrics.under(samples, "sound"))
+    found = best_of_n.findings(metrics.under(samples, "sound"))
     for name in ("surprisal-beats-confidence", "top3-is-oracle", "saturation"):
         assert found[name].outcome is Outcome.UNDECIDED and found[name].power == 0, name
 
 
 def test_power_rises_with_tasks() -> None:
-    few, many = (verdicts_search.findings(metrics.under(mixed(tasks), "sound")) for tasks in (5, 16))
+    few, many = (best_of_n.findings(metrics.under(mixed(tasks), "sound")) for tasks in (5, 16))
     name = "surprisal-beats-confidence"
     assert 0 < few[name].power < many[name].power < 1 and few[name].n == "5×3×20"
 
@@ -79,10 +80,10 @@ def mixed(tasks: int) -> pd.DataFrame:
 def test_only_the_published_protocol_makes_an_artefact() -> None:
     sound = {"a": Finding("no", Outcome.NOT_REPLICATED), "b": Finding("open", Outcome.UNDECIDED, power=0.6)}
     paper = {name: Finding("yes", Outcome.REPLICATED) for name in sound}
-    found = verdicts_search.with_artefacts(sound, paper)
+    found = best_of_n.with_artefacts(sound, paper)
     assert found["a"].outcome is Outcome.ARTEFACT and "yes" in found["a"].why
     assert found["b"].outcome is Outcome.UNDECIDED
-    assert verdicts_search.with_artefacts(sound, sound) == sound
+    assert best_of_n.with_artefacts(sound, sound) == sound
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def made(**findings: Finding) -> verdicts.Entries:
 
 
 def test_every_claim_has_a_row_and_the_tally_adds_up() -> None:
-    found = verdicts_search.findings(metrics.under(table(True), "sound"))
+    found = best_of_n.findings(metrics.under(table(True), "sound"))
     entries = verdicts_study.by_claim({"A policy": found, "Another": found})
     rows = pd.concat([verdicts.claims_table(entries, main) for main in (True, False)])
     assert len(rows) == len(published.claims()) == sum(verdicts.tally(entries).values())

@@ -45,12 +45,13 @@ def rhos(table: pd.DataFrame) -> alt.VConcatChart:
         for place, which in enumerate(SETS):
             part = table[(table["reading"] == reading) & (table["set"] == which.value)]
             paper = paper_points() if index == 0 else paper_points().iloc[:0]
-            panels.append(_rho_panel(part, paper[paper["set"] == which.value], last, which.value, place == 0))
+            panels.append(rho_panel(part, paper[paper["set"] == which.value], last, which.value, place == 0))
         rows.append(alt.hconcat(*panels, title=alt.Title(reading, fontSize=13)).resolve_scale(y="shared"))
     return alt.vconcat(*rows)
 
 
-def _rho_panel(part: pd.DataFrame, paper: pd.DataFrame, last: int, title: str, first: bool) -> alt.LayerChart:
+def rho_panel(part: pd.DataFrame, paper: pd.DataFrame, last: int, title: str, first: bool) -> alt.LayerChart:
+    """rho by step, a line per analysis with its band, and the paper's points; the ``first`` of a row has the axis."""
     domain = [-1.05, 1.05]
     upright = alt.Axis(title="ρ(NLL, speedup)", values=[-1, -0.5, 0, 0.5, 1]) if first else alt.Axis(title=None)
     if not first:

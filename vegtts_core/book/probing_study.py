@@ -13,7 +13,7 @@ import pandas as pd
 
 from vegtts_core.book import probing
 from vegtts_core.book.probing import ANALYSES, READINGS, Material
-from vegtts_core.book.probing_charts import _rho_panel, paper_points
+from vegtts_core.book.probing_charts import paper_points, rho_panel
 from vegtts_core.book.probing_words import ALPHA, Finding, change_text, moved
 from vegtts_core.book.study import card, studied
 from vegtts_core.book.tables import Column
@@ -92,7 +92,7 @@ def figure(table: pd.DataFrame) -> alt.VConcatChart:
             mask = (table["scope"] == name) & (table["reading"] == reading) & (table["set"] == which.value)
             paper = paper_points()
             paper = paper[(paper["set"] == which.value) & (name == ALL) & (reading == FIRST)]
-            panels.append(_rho_panel(table[mask], paper, last, name, not panels))
+            panels.append(rho_panel(table[mask], paper, last, name, not panels))
         title = f"{reading}, {which.value}" if which is not Quarter.ALL else reading
         rows.append(alt.hconcat(*panels, title=alt.Title(title, fontSize=13)).resolve_scale(y="shared"))
     return alt.vconcat(*rows)

@@ -157,6 +157,11 @@ def value(path: str) -> float | str:
     return found if isinstance(found, str) else float(found)
 
 
+def number(path: str) -> float:
+    """`value` of a path that names a number. Raises UserError as that does, and ValueError for a text."""
+    return float(value(path))
+
+
 _CLAIM = ("id", "title", "sentence", "section", "figure", "main")
 
 

@@ -3,7 +3,7 @@
 Four words are verdicts. A claim is *replicated* or *not replicated* only where an interval decides it, *an artefact*
 where the published figure comes from how it was counted or timed, and everything else is *undecided at this n*, which
 reads differently with a power of 20% and of 95%. *Not run* is no verdict: it says that there are no data. The rules are
-in ``verdicts_search``, ``verdicts_adapted`` and ``verdicts_measured``, their gathering over runs in ``verdicts_study``.
+in ``verdict_rules``, their gathering over runs in ``verdicts_study``.
 """
 
 from __future__ import annotations

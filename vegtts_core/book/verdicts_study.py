@@ -11,11 +11,21 @@ from pathlib import Path
 
 from vegtts_core import metrics
 from vegtts_core.book import distilling_results as distilling
-from vegtts_core.book import probing, published, study, transferring, verdicts_adapted, verdicts_search, walking
+from vegtts_core.book import probing, published, study, transferring, walking
 from vegtts_core.book import trajectories_control as ctl
 from vegtts_core.book.runs import names_runs
+from vegtts_core.book.verdict_rules import (
+    adaptation,
+    adaptation_benefit,
+    best_of_n,
+    measuring,
+    over_sharpening,
+    probe,
+    self_distillation,
+    transfer,
+)
+from vegtts_core.book.verdict_rules import diversity as diversity_rules
 from vegtts_core.book.verdicts import Entries, Entry, Finding
-from vegtts_core.book.verdicts_measured import measured
 from vegtts_core.parameters import read_yaml
 from vegtts_core.project import recorded_folder
 from vegtts_core.runs import Run
@@ -27,12 +37,12 @@ Findings = dict[str, dict[str, Finding]]
 
 def entries(source: str, params: str | Path, seed: int | None = None, k: int | None = None) -> Entries:
     """Every claim with each policy's finding; ``seed`` and ``k`` are those of the chapter's own Best-of-N run."""
-    found: Findings = {"": {"headline-gap": verdicts_adapted.headline()}}
+    found: Findings = {"": {"headline-gap": adaptation_benefit.headline()}}
     searches = study.searches(source, params, seed, k)
     for label, run in searches.items():
         found[label] = _searched(run)
     own = next(iter(searches))
-    found[own] |= measured(searches[own].samples, walking.walks("recorded", params))
+    found[own] |= measuring.measured(searches[own].samples, walking.walks("recorded", params))
     for label, more in adapted(source, params).items():
         found[label] = found.get(label, {}) | more
     return by_claim(found)
@@ -47,31 +57,31 @@ def by_claim(found: Findings) -> Entries:
 
 
 def _searched(run: Run) -> dict[str, Finding]:
-    both = {name: verdicts_search.findings(metrics.under(run.samples, name)) for name in ("published", "sound")}
-    return verdicts_search.with_artefacts(both["sound"], both["published"])
+    both = {name: best_of_n.findings(metrics.under(run.samples, name)) for name in ("published", "sound")}
+    return best_of_n.with_artefacts(both["sound"], both["published"])
 
 
 def adapted(source: str, params: str | Path) -> Findings:
     """Everything that runs that move weights say."""
     found: Findings = {}
     for label, runs in grouped(study.adaptations(source, params)).items():
-        found.setdefault(label, {}).update(verdicts_adapted.of_runs(runs))
-    for section, rule in (("isolated", verdicts_adapted.isolated), ("learning_rates", verdicts_adapted.rates)):
+        found.setdefault(label, {}).update(adaptation.of_runs(runs))
+    for section, rule in (("isolated", over_sharpening.isolated), ("learning_rates", over_sharpening.rates)):
         claim = {"isolated": "isolated-over-sharpening", "learning_rates": "learning-rates"}[section]
         for label, runs in grouped(study.adaptations(source, params, section)).items():
             found.setdefault(label, {})[claim] = rule(runs)
-    for label, probe in probes(source, params).items():
-        found.setdefault(label, {}).update(verdicts_adapted.of_probe(probe))
+    for label, judged in probes(source, params).items():
+        found.setdefault(label, {}).update(probe.of_probe(judged))
     for label, direction in directions(source, params).items():
-        found.setdefault(label, {})["transfer"] = verdicts_adapted.transfer(direction)
+        found.setdefault(label, {})["transfer"] = transfer.transfer(direction)
     for label, families in distilled(source, params).items():
         more = {
-            "feedback-no-lift": verdicts_adapted.feedback(families),
-            "equal-budget": verdicts_adapted.doubled(families),
+            "feedback-no-lift": self_distillation.feedback(families),
+            "equal-budget": self_distillation.doubled(families),
         }
         found.setdefault(label, {}).update(more)
     for label, pairs in density_pairs(source, params).items():
-        found.setdefault(label, {})["reward-compression"] = verdicts_adapted.compression(pairs)
+        found.setdefault(label, {})["reward-compression"] = over_sharpening.compression(pairs)
     return found
 
 
@@ -167,5 +177,5 @@ def decided(found: Entries) -> dict[str, Finding]:
 def diversity(source: str, params: str | Path) -> dict[str, Finding]:
     """``collapse`` over the first policy's adaptation runs; empty without any."""
     for runs in grouped(study.adaptations(source, params)).values():
-        return {"collapse": verdicts_adapted.diversity(runs)}
+        return {"collapse": diversity_rules.diversity(runs)}
     return {}
