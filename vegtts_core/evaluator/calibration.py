@@ -3,10 +3,12 @@
     python -m vegtts_core.evaluator.calibration [--device cpu|cuda] [--tasks l1_seed42_eval] [--repeats 50]
 
 The reference of each task is its own candidate (scaffold ``forward``), ``--repeats`` times under each protocol, in a
-new process each time unless ``--per-process`` says otherwise. Its true speedup is 1. Writes ``calibration.parquet``
-(one row per measurement) and ``manifest.json`` into ``--out``, anew after every task, and prints the table. Run again
-with the same parameters, it goes on where it stopped. Needs a quiet machine: about half an hour on two cores with
-``--per-process 10``.
+new process each time unless ``--per-process`` says otherwise. Its true speedup is 1. On a GPU ``--scaffold template``
+takes the honest kernel of each task's template instead, once in a launcher and once where references run.
+
+Writes ``calibration.parquet`` (one row per measurement) and ``manifest.json`` into ``--out``, anew after every task,
+and prints the table. Run again with the same parameters, it goes on where it stopped. Needs a quiet machine: about half
+an hour on two cores with ``--per-process 10``.
 """
 
 from __future__ import annotations
@@ -26,9 +28,12 @@ import pyarrow.parquet as pq
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.choice import evaluator_for
+from vegtts_core.evaluator.cuda import CudaEvaluator
 from vegtts_core.evaluator.forward import ForwardEvaluator
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.types import Decision, Measurement, ProtocolName
+from vegtts_core.kernels.templates import TemplateScaffold, honest_filling
+from vegtts_core.kernels.types import Language
 from vegtts_core.project import find_project_root
 from vegtts_core.runs import machine
 from vegtts_core.runs.files import sha256_of, write_atomically, write_json
@@ -58,9 +63,12 @@ class Share:
         return self.faster / self.measurements if self.measurements else math.nan
 
 
-def itself(task: Task) -> Candidate:
-    """The task's reference as a candidate. Raises UserError if the scaffold refuses it."""
-    candidate = ForwardScaffold().parse(task, task.forward_body)
+def itself(task: Task, scaffold: str = "forward") -> Candidate:
+    """The task's reference as a candidate, or its honest CUDA template. Raises UserError if there is none."""
+    if scaffold == "template":
+        candidate = TemplateScaffold(Language.CUDA).parse(task, honest_filling(task))
+    else:
+        candidate = ForwardScaffold().parse(task, task.forward_body)
     if isinstance(candidate, Refusal):
         raise UserError(f"The reference of {task.key} is no candidate ({candidate.reason}): leave this task out.")
     return candidate
@@ -74,6 +82,7 @@ def measure(
     done: Callable[[list[Row]], None],
     left_out: Callable[[Task, UserError], None],
     before: Sequence[Row] = (),
+    scaffold: str = "forward",
 ) -> list[Row]:
     """A row per measurement, ``repeats`` per task and protocol; ``done`` gets all rows so far after every task.
 
@@ -86,7 +95,7 @@ def measure(
         if task.key in measured:
             continue
         try:
-            rows += _of_task(evaluator, task, repeats, per_process)
+            rows += _of_task(evaluator, itself(task, scaffold), task, repeats, per_process)
         except UserError as error:
             left_out(task, error)
         else:
@@ -94,8 +103,10 @@ def measure(
     return rows
 
 
-def _of_task(evaluator: ForwardEvaluator, task: Task, repeats: int, per_process: int) -> list[Row]:
-    candidate, rows = itself(task), []
+def _of_task(
+    evaluator: ForwardEvaluator, candidate: Candidate, task: Task, repeats: int, per_process: int
+) -> list[Row]:
+    rows: list[Row] = []
     taken = dict.fromkeys(evaluator.settings.protocols, 0)
     while min(taken.values()) < repeats:
         for protocol in sorted(taken):
@@ -197,12 +208,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument(
+        "--scaffold",
+        default="forward",
+        choices=("forward", "template"),
+        help="template: a kernel against itself, in a launcher and where references run (GPU)",
+    )
     parser.add_argument("--tasks", default="l1_seed42_eval", help="a name of tasks, or one key")
     parser.add_argument("--size", default="cpu", help="cpu (default) or kernelbench")
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--per-process", type=int, default=1, help="measurements that one process takes")
     parser.add_argument("--seconds", type=float, default=math.inf, help="start no task after so long")
-    parser.add_argument("--out", type=Path, help="folder (default: data/calibration/DEVICE)")
+    parser.add_argument("--out", type=Path, help="folder (default: data/calibration/DEVICE, or DEVICE_kernels)")
     chosen = parser.parse_args(arguments)
     try:
         return _run(chosen)
@@ -213,14 +230,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(chosen: argparse.Namespace) -> int:
     tasks = load_tasks(chosen.tasks, chosen.size)
+    if chosen.scaffold == "template" and chosen.device != "cuda":
+        raise UserError("On the CPU a kernel's reference is no kernel: use --scaffold forward, or --device cuda.")
     settings = EvaluatorSettings()
     root = find_project_root()
-    folder = chosen.out or root / "data" / "calibration" / chosen.device
+    kernels = "_kernels" if chosen.scaffold == "template" else ""
+    folder = chosen.out or root / "data" / "calibration" / f"{chosen.device}{kernels}"
     start = time.monotonic()
     facts: dict[str, Any] = {
         "parameters": {
             "device": chosen.device,
             "tasks": [task.key for task in tasks],
+            **({"scaffold": chosen.scaffold} if chosen.scaffold != "forward" else {}),
             "size": chosen.size,
             "repeats": chosen.repeats,
             "per_process": chosen.per_process,
@@ -243,8 +264,10 @@ def _run(chosen: argparse.Namespace) -> int:
         print(f"{task.key:12} left out: {error}", flush=True)
 
     in_time = (task for task in tasks if time.monotonic() - start < chosen.seconds)
-    with evaluator_for("forward", chosen.device, tasks, settings) as evaluator:
-        rows = measure(evaluator, in_time, chosen.repeats, chosen.per_process, done, left_out, before)
+    with evaluator_for(chosen.scaffold, chosen.device, tasks, settings) as evaluator:
+        if isinstance(evaluator, CudaEvaluator):
+            evaluator.restart(against_itself=chosen.scaffold == "template")
+        rows = measure(evaluator, in_time, chosen.repeats, chosen.per_process, done, left_out, before, chosen.scaffold)
     if not rows:
         raise UserError("Not one task could be measured: the lines above say why.")
     print(f"{'protocol':10} {'n':>6} {'faster':>7} {'share':>7}  95% interval     slower  same  undecided")

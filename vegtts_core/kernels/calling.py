@@ -50,29 +50,30 @@ def load_cuda(source: str, launch: Launch, signature: KernelSignature) -> Call:
     if NVRTC is not installed, RuntimeError if the driver refuses.
     """
     driver = importlib.import_module("cuda.bindings.driver")
-
-    def done(answer: tuple) -> tuple:
-        if int(answer[0]) != 0:
-            raise RuntimeError(f"the CUDA driver failed: {answer[0]}")
-        return answer[1:]
-
     torch.cuda.current_stream()  # the device's primary context, which torch makes
     major, minor = torch.cuda.get_device_capability()
     cubin = nvrtc.compile_cubin(source, nvrtc.options(f"sm_{major}{minor}"))
-    (module,) = done(driver.cuModuleLoadData(cubin))
-    (function,) = done(driver.cuModuleGetFunction(module, ENTRY.encode()))
+    (module,) = checked(driver.cuModuleLoadData(cubin))
+    (function,) = checked(driver.cuModuleGetFunction(module, ENTRY.encode()))
 
     def call(inputs: Sequence[torch.Tensor | float], state: Mapping[str, torch.Tensor], out: torch.Tensor) -> None:
         arguments = list(_arguments(signature, inputs, state, out))
         addresses = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(argument) for argument in arguments))
         stream = torch.cuda.current_stream().cuda_stream
-        done(
+        checked(
             driver.cuLaunchKernel(
                 function, *launch.grid, *launch.block, launch.shared_bytes, stream, ctypes.addressof(addresses), 0
             )
         )
 
     return call
+
+
+def checked(answer: tuple) -> tuple:
+    """What a function of ``cuda.bindings.driver`` returned beside its result code. Raises RuntimeError if it failed."""
+    if int(answer[0]) != 0:
+        raise RuntimeError(f"the CUDA driver failed: {answer[0]}")
+    return answer[1:]
 
 
 def _arguments(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 
@@ -11,9 +10,9 @@ import torch
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.baselines import COMPILED
-from vegtts_core.evaluator.compiling import sealed_file
 from vegtts_core.evaluator.cuda.ceilings import gpu_ceilings
 from vegtts_core.evaluator.cuda.compilations import Compilations
+from vegtts_core.evaluator.cuda.gate import OwnKernels
 from vegtts_core.evaluator.cuda.launching import Launchers
 from vegtts_core.evaluator.cuda.session import CudaSession, too_large
 from vegtts_core.evaluator.cuda.spares import Spares
@@ -23,13 +22,11 @@ from vegtts_core.evaluator.session import TaskSession
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.timing_lock import TimingLock
 from vegtts_core.evaluator.types import Verdict
-from vegtts_core.kernels import nvrtc
 from vegtts_core.kernels.ceilings import Ceilings
 from vegtts_core.kernels.types import Language
 from vegtts_core.scaffolds.types import Candidate
 from vegtts_core.tasks import Task
 
-_NOTHING = 'extern "C" __global__ void kernel(float* out) {}\n'
 _NOT_HERE = {
     Language.CPP: "It is written in C++ and this evaluator measures on a GPU: give it to one for the CPU.",
     Language.PYTHON: "Scaffold module is evaluated on the CPU only: use forward, template or kernel on a GPU.",
@@ -50,7 +47,8 @@ class CudaEvaluator(ForwardEvaluator):
         self._launchers = Launchers(0)
         self._compilations: Compilations | None = None
         self._spares = Spares(self._warm, self.settings.limits)
-        self._nothing = -1
+        self._own_kernels: OwnKernels | None = None
+        self._against_itself = False
 
     def __enter__(self) -> CudaEvaluator:
         self._launchers.start()
@@ -59,7 +57,7 @@ class CudaEvaluator(ForwardEvaluator):
         properties = torch.cuda.get_device_properties(0)
         self._architecture = f"sm_{properties.major}{properties.minor}"
         self._compilations = Compilations(self._warm, self.settings, self._architecture)
-        self._nothing = sealed_file(nvrtc.compile_cubin(_NOTHING, nvrtc.options(self._architecture)))
+        self._own_kernels = OwnKernels(self._architecture)
         self._nvml = device_handle(str(properties.uuid))
         # What is there now stays: leaving a task collects garbage, and need not look through all of torch for it.
         gc.collect()
@@ -76,9 +74,17 @@ class CudaEvaluator(ForwardEvaluator):
         super().__exit__(kind, error, trace)
         self._launchers.close()
         gc.unfreeze()
-        if self._nothing >= 0:
-            os.close(self._nothing)
-            self._nothing = -1
+        if self._own_kernels is not None:
+            self._own_kernels.close()
+            self._own_kernels = None
+
+    def restart(self, against_itself: bool) -> None:
+        """Forget the task in hand. ``against_itself``: from now on kernels are timed against themselves.
+
+        The kernel then runs where references run, too: for A/A calibration (`vegtts_core.evaluator.cuda.itself`).
+        """
+        self._end_session()
+        self._against_itself = against_itself
 
     def _evaluate(self, task: Task, candidate: Candidate, lock: TimingLock) -> Verdict:
         try:
@@ -94,7 +100,7 @@ class CudaEvaluator(ForwardEvaluator):
             raise too_large(task, error) from None
 
     def _new_session(self, task: Task) -> TaskSession:
-        assert self._compilations is not None
+        assert self._compilations is not None and self._own_kernels is not None
         return CudaSession(
             task,
             self.settings,
@@ -102,9 +108,10 @@ class CudaEvaluator(ForwardEvaluator):
             self._launchers,
             self._spares,
             self._compilations,
-            self._nothing,
+            self._own_kernels,
             0,
             self._nvml,
+            self._against_itself,
         )
 
     def _refusal(self, candidate: Candidate) -> str:

@@ -105,10 +105,10 @@ class Launcher:
             raise _failure(answer["error"], bool(answer.get("lost")))
         return answer
 
-    def launch(self, arguments: list[list[float]], cold: bool, limit: float) -> tuple[float, float]:
+    def launch(self, arguments: list[list[float]], cold: bool, limit: float, gated: bool = True) -> tuple[float, float]:
         """Launch once: (seconds between events, seconds that they do not account for)."""
         start = time.perf_counter()
-        answer = self.request("launch", limit=limit, arguments=arguments, cold=cold)
+        answer = self.request("launch", limit=limit, arguments=arguments, cold=cold, gated=gated)
         wall = time.perf_counter() - start
         seconds = float(answer["seconds"])
         if not 0 < seconds <= wall:

@@ -1,7 +1,8 @@
 """Who runs what on a GPU: kernels in a launcher, the reference of kernels here, modules in a confined process.
 
 Kernels are timed by device events, and so is the reference that they are compared with: both after the second-level
-cache was filled with other data, which also keeps the host's launch costs out. A module of scaffold ``forward`` runs
+cache was filled with other data, and behind a gate that opens when all is queued, which keeps the host's launch costs
+out. A module of scaffold ``forward`` runs
 in a process that is not believed, so it and its reference, which runs in just such a process, are timed by the
 evaluator's own clock.
 """
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 
 class KernelRunner:
-    """One kernel in a launcher."""
+    """One kernel in a launcher. ``gated``: whether timed launches wait until they are queued (off in a benchmark)."""
+
+    gated = True
 
     def __init__(
         self, session: CudaSession, launcher: Launcher, cubin: int, launch: Launch, writable_inputs: bool
@@ -46,13 +49,13 @@ class KernelRunner:
             with self._lost():
                 launcher.request("map", fds, sizes=[arena.size for arena in arenas], writable=writable)
             launcher.mapped = wanted
-            if session.nothing >= 0:
-                self._calibrate()
+            self._calibrate()
 
     def _calibrate(self) -> None:
         launch = {"grid": (1, 1, 1), "block": (32, 1, 1), "shared_bytes": 0}
         with self._lost():
-            self._launcher.request("load", [self._session.nothing], arguments="P", launch=launch)
+            self._launcher.request("trust", [self._session.own_kernels.fd])
+            self._launcher.request("load", [self._session.own_kernels.fd], arguments="P", launch=launch)
             self._launcher.calibrate([[2, 0]], cold=True)
 
     @contextlib.contextmanager
@@ -91,7 +94,7 @@ class KernelRunner:
         if limit <= 0:
             raise CandidateFailure(ErrorKind.TIMEOUT, "It used up its time.")
         with self._lost():
-            call = Call(*self._launcher.launch(arguments, cold=when_done is not None, limit=limit))
+            call = Call(*self._launcher.launch(arguments, when_done is not None, limit, self.gated))
         if when_done is not None:
             when_done()
         return call
@@ -104,7 +107,12 @@ class KernelRunner:
 
 
 class HereRunner:
-    """The reference, as it is or compiled, in the evaluator's own process, timed by events as kernels are."""
+    """The reference, as it is or compiled, in the evaluator's own process, timed by events as kernels are.
+
+    ``gated`` as in `KernelRunner`.
+    """
+
+    gated = True
 
     def __init__(self, session: CudaSession, module: torch.nn.Module, output: DeviceArena) -> None:
         self._session, self._module, self._output = session, module, output
@@ -129,11 +137,13 @@ class HereRunner:
         """One call. See `vegtts_core.evaluator.runner.Runner`."""
         arguments = self._session.arguments()
         torch.cuda.synchronize()
-        if when_done is not None:
-            self._session.flush()
-        self._start.record()
-        result = self._module(*arguments)
-        self._end.record()
+        gate = self._session.own_kernels.gate if self.gated and when_done is not None else contextlib.nullcontext
+        with gate():
+            if when_done is not None:
+                self._session.flush()
+            self._start.record()
+            result = self._module(*arguments)
+            self._end.record()
         torch.cuda.synchronize()
         # The trusted reference may return a view of its input: take the result before that is overwritten.
         dense = result.contiguous() if when_done is None else result.clone()

@@ -19,6 +19,8 @@ from vegtts_core.evaluator.baselines import COMPILED
 from vegtts_core.evaluator.compiling import sealed_file
 from vegtts_core.evaluator.cuda.compilations import Compilations
 from vegtts_core.evaluator.cuda.draws import DrawnAgain, OnDemand, Shelf
+from vegtts_core.evaluator.cuda.gate import OwnKernels
+from vegtts_core.evaluator.cuda.itself import KernelModule
 from vegtts_core.evaluator.cuda.launching import Launchers
 from vegtts_core.evaluator.cuda.memory import DeviceArena
 from vegtts_core.evaluator.cuda.runners import HereRunner, KernelRunner, ModuleRunner
@@ -46,7 +48,7 @@ _ADDRESS_SPACE = 1 << 46
 
 
 class CudaSession(TaskSession):
-    """See the module. ``nothing`` is the file descriptor of a cubin whose kernel does nothing (-1: none)."""
+    """See the module."""
 
     def __init__(
         self,
@@ -56,13 +58,14 @@ class CudaSession(TaskSession):
         launchers: Launchers,
         spares: Spares,
         compilations: Compilations,
-        nothing: int,
+        own_kernels: OwnKernels,
         device: int,
         nvml: Any,
+        against_itself: bool = False,
     ) -> None:
-        """Raises DeviceMemoryError if the task's tensors do not fit."""
+        """``against_itself``: kernels are timed against themselves. DeviceMemoryError if the tensors do not fit."""
         self.task, self.settings, self._warm = task, settings, warm
-        self._launchers, self._compilations, self.nothing = launchers, compilations, nothing
+        self._launchers, self._compilations, self.own_kernels = launchers, compilations, own_kernels
         self._spares = spares
         self._device, self._nvml = f"cuda:{device}", nvml
         self._number = device
@@ -77,6 +80,8 @@ class CudaSession(TaskSession):
         self._timing_inputs: list[Inputs] = []
         self._references: dict[bool, Runner] = {}
         self._with_events = False
+        self._against_itself = against_itself
+        self._itself: Candidate | None = None
         self._loaded: Inputs = ()
         self.reference_timeouts = 0
         self.published_reference_seconds: tuple[float, ...] = ()
@@ -180,6 +185,9 @@ class CudaSession(TaskSession):
         if self._cubin is None or self._cubin[0] != candidate.fingerprint:
             self._drop_library()
             self._cubin = (candidate.fingerprint, sealed_file(self._compilations.cubin(candidate)))
+        if self._against_itself and self._itself != candidate:
+            self.drop_reference()
+            self._itself = candidate
         launcher = self._launchers.current()
         return KernelRunner(self, launcher, self._cubin[1], candidate.launch, writable_inputs)
 
@@ -201,7 +209,10 @@ class CudaSession(TaskSession):
         """The reference, timed as the candidate in hand is: by events for kernels, from outside for modules."""
         if self._with_events not in self._references:
             if self._with_events:
-                self._references[True] = HereRunner(self, self._module(PUBLISHED_SEED), self.reference_output)
+                module = self._module(PUBLISHED_SEED)
+                if self._itself is not None:
+                    module = KernelModule(self.task, module, self._itself)
+                self._references[True] = HereRunner(self, module, self.reference_output)
             else:
                 runner = self._started(self.task.source, "Model", False, self.reference_output)
                 self._references[False] = runner

@@ -18,6 +18,8 @@ import socket
 import sys
 from typing import Any
 
+from vegtts_core.kernels.cuda.gate import GATE, LIMIT_NANOSECONDS
+
 MESSAGE_LIMIT = 1 << 16
 #: What is written over before a cold launch, as a multiple of the second-level cache.
 FLUSH_FACTOR = 4
@@ -71,6 +73,18 @@ class _Launcher:
         self._memory: list[Any] = []
         self._module: Any = None
         self._kernel: Any = None
+        self._own: Any = None
+        self._gate: Any = None
+        # Host memory that the device sees: the turn of the gate that was opened last.
+        self._flag = cuda.pagelocked_zeros(1, "uint32", mem_flags=cuda.host_alloc_flags.DEVICEMAP)
+        self._turn = 0
+
+    def trust(self, fds: list[int]) -> dict[str, Any]:
+        """Load the evaluator's own kernels (`vegtts_core.kernels.cuda.gate`) from the first file descriptor."""
+        self._own = self._loaded(fds[0])
+        self._gate = self._own.get_function(GATE)
+        self._gate.prepare("PIQ")
+        return {}
 
     def map(self, sizes: list[int], writable: list[bool], fds: list[int]) -> dict[str, Any]:
         """Map allocations of these sizes, in the order of the file descriptors; earlier ones are unmapped."""
@@ -91,9 +105,7 @@ class _Launcher:
 
     def load(self, arguments: str, launch: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         """Load the cubin in the first file descriptor. ``arguments``: PyCUDA's format of them (P pointer, f float)."""
-        with open(fds[0], "rb", closefd=False) as file:
-            file.seek(0)
-            self._module = self._cuda.module_from_buffer(file.read())
+        self._module = self._loaded(fds[0])
         self._kernel = self._module.get_function("kernel")
         self._kernel.prepare(arguments)
         self._grid, self._block = tuple(launch["grid"]), tuple(launch["block"])
@@ -103,27 +115,43 @@ class _Launcher:
             self._kernel.set_attribute(attribute, self._shared)
         return {}
 
+    def _loaded(self, fd: int) -> Any:
+        with open(fd, "rb", closefd=False) as file:
+            file.seek(0)
+            return self._cuda.module_from_buffer(file.read())
+
     def unload(self, fds: list[int]) -> dict[str, Any]:
         """Forget the kernel."""
         self._kernel = self._module = None
         return {}
 
-    def launch(self, arguments: list[list[float]], cold: bool, fds: list[int]) -> dict[str, Any]:
+    def launch(self, arguments: list[list[float]], cold: bool, fds: list[int], gated: bool = True) -> dict[str, Any]:
         """Launch once; seconds between the events around it.
 
-        An argument is [memory's number, offset] or [number]. ``cold``: the second-level cache holds other data first,
-        and the device is busy with that while the launch is queued, so that nothing of the host's is in the time.
+        An argument is [memory's number, offset] or [number]. ``cold``: the second-level cache holds other data first.
+        ``gated``: a cold launch waits until it is queued, so that nothing of the host's is in the time.
         """
         memory = self._memory
         values = [memory[int(a[0])].address + int(a[1]) if len(a) == 2 else a[0] for a in arguments]
-        if cold:
-            self._cuda.memset_d32_async(self._flush, 0, self._flushed, self._stream)
-        self._start.record(self._stream)
-        self._kernel.prepared_async_call(self._grid, self._block, self._stream, *values, shared_size=self._shared)
-        self._end.record(self._stream)
+        try:
+            if cold:
+                if gated:
+                    self._close_gate()
+                self._cuda.memset_d32_async(self._flush, 0, self._flushed, self._stream)
+            self._start.record(self._stream)
+            self._kernel.prepared_async_call(self._grid, self._block, self._stream, *values, shared_size=self._shared)
+            self._end.record(self._stream)
+        finally:
+            self._flag[0] = self._turn  # open
         self._end.synchronize()
         self._context.synchronize()
         return {"seconds": self._start.time_till(self._end) / 1e3}
+
+    def _close_gate(self) -> None:
+        self._turn += 1
+        flag = self._flag.base.get_device_pointer()
+        once = (1, 1, 1)
+        self._gate.prepared_async_call(once, once, self._stream, flag, self._turn, LIMIT_NANOSECONDS)
 
     def lost(self) -> bool:
         """Whether the context is of no more use."""
