@@ -61,7 +61,7 @@ def main() -> int:
 
 def run(options: argparse.Namespace) -> int:
     templates = {entry.key for entry in covered() if entry.family}
-    tasks = [task for task in load_tasks(options.tasks, options.size) if task.key.removeprefix("level1/") in templates]
+    tasks = [task for task in load_tasks(options.tasks, options.size) if task.key in templates]
     table: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
     with CudaEvaluator(tasks, EvaluatorSettings()) as evaluator:

@@ -7,17 +7,20 @@ import ctypes
 import importlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
 from vegtts_core.evaluator.compiling import sealed_file
 from vegtts_core.kernels import nvrtc
 from vegtts_core.kernels.calling import checked
-from vegtts_core.kernels.cuda.gate import GATE, LIMIT_NANOSECONDS, SOURCE
+from vegtts_core.kernels.cuda.gate import FLUSH, FLUSH_BLOCK, FLUSH_GRID, GATE, LIMIT_NANOSECONDS, SOURCE
+
+_ONE = (1, 1, 1)
 
 
 class OwnKernels:
-    """Their cubin (``fd``, a sealed file, for launchers) and the gate of this process's current stream."""
+    """Their cubin (``fd``, a sealed file, for launchers), and flush and gate of this process's current stream."""
 
     def __init__(self, architecture: str) -> None:
         """``architecture`` as in ``sm_90``. Raises UserError if NVRTC is not installed, RuntimeError of the driver."""
@@ -27,26 +30,30 @@ class OwnKernels:
         torch.cuda.current_stream()  # the device's primary context, which torch makes
         (self._module,) = checked(self._driver.cuModuleLoadData(cubin))
         (self._gate,) = checked(self._driver.cuModuleGetFunction(self._module, GATE.encode()))
+        (self._flush,) = checked(self._driver.cuModuleGetFunction(self._module, FLUSH.encode()))
         self._flag = torch.zeros(1, dtype=torch.int32).pin_memory()
         self._turn = 0
+
+    def flush(self, buffer: torch.Tensor) -> None:
+        """Queue writing zeros over a contiguous tensor on the device, of a multiple of 16 bytes."""
+        words = ctypes.c_ulonglong(buffer.numel() * buffer.element_size() // 16)
+        self._launch(self._flush, FLUSH_GRID, FLUSH_BLOCK, ctypes.c_void_p(buffer.data_ptr()), words)
 
     @contextlib.contextmanager
     def gate(self) -> Iterator[None]:
         """What is queued inside runs once all of it is queued, or after `LIMIT_NANOSECONDS`."""
         self._turn += 1
-        arguments = (
-            ctypes.c_void_p(self._flag.data_ptr()),
-            ctypes.c_uint(self._turn),
-            ctypes.c_ulonglong(LIMIT_NANOSECONDS),
-        )
-        addresses = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(argument) for argument in arguments))
-        stream = torch.cuda.current_stream().cuda_stream
-        one = (1, 1, 1)
-        checked(self._driver.cuLaunchKernel(self._gate, *one, *one, 0, stream, ctypes.addressof(addresses), 0))
+        flag, limit = ctypes.c_void_p(self._flag.data_ptr()), ctypes.c_ulonglong(LIMIT_NANOSECONDS)
+        self._launch(self._gate, _ONE, _ONE, flag, ctypes.c_uint(self._turn), limit)
         try:
             yield
         finally:
             self._flag[0] = self._turn
+
+    def _launch(self, kernel: Any, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
+        addresses = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(argument) for argument in arguments))
+        stream = torch.cuda.current_stream().cuda_stream
+        checked(self._driver.cuLaunchKernel(kernel, *grid, *block, 0, stream, ctypes.addressof(addresses), 0))
 
     def close(self) -> None:
         """Let go of the kernels; the device is idle."""

@@ -138,9 +138,9 @@ class HereRunner:
         arguments = self._session.arguments()
         torch.cuda.synchronize()
         gate = self._session.own_kernels.gate if self.gated and when_done is not None else contextlib.nullcontext
+        if when_done is not None:
+            self._session.flush()
         with gate():
-            if when_done is not None:
-                self._session.flush()
             self._start.record()
             result = self._module(*arguments)
             self._end.record()

@@ -164,7 +164,7 @@ class CudaSession(TaskSession):
 
     def flush(self) -> None:
         """Fill the second-level cache with other data (queued on the current stream)."""
-        self._flush.zero_()
+        self.own_kernels.flush(self._flush)
 
     def watch(self) -> Watch:
         """Discards pairs during which the clock moves, where NVML tells."""

@@ -18,7 +18,7 @@ import socket
 import sys
 from typing import Any
 
-from vegtts_core.kernels.cuda.gate import GATE, LIMIT_NANOSECONDS
+from vegtts_core.kernels.cuda.gate import FLUSH, FLUSH_BLOCK, FLUSH_GRID, GATE, LIMIT_NANOSECONDS
 
 MESSAGE_LIMIT = 1 << 16
 #: What is written over before a cold launch, as a multiple of the second-level cache.
@@ -66,8 +66,8 @@ class _Launcher:
         self._context = self._device.make_context()
         self._number = device
         cache = self._device.get_attribute(cuda.device_attribute.L2_CACHE_SIZE)
-        self._flushed = FLUSH_FACTOR * cache // 4
-        self._flush = cuda.mem_alloc(4 * self._flushed)
+        self._flushed = FLUSH_FACTOR * cache // 16
+        self._memory_to_flush = cuda.mem_alloc(16 * self._flushed)
         self._stream = cuda.Stream()
         self._start, self._end = cuda.Event(), cuda.Event()
         self._memory: list[Any] = []
@@ -75,6 +75,7 @@ class _Launcher:
         self._kernel: Any = None
         self._own: Any = None
         self._gate: Any = None
+        self._flush: Any = None
         # Host memory that the device sees: the turn of the gate that was opened last.
         self._flag = cuda.pagelocked_zeros(1, "uint32", mem_flags=cuda.host_alloc_flags.DEVICEMAP)
         self._turn = 0
@@ -84,6 +85,8 @@ class _Launcher:
         self._own = self._loaded(fds[0])
         self._gate = self._own.get_function(GATE)
         self._gate.prepare("PIQ")
+        self._flush = self._own.get_function(FLUSH)
+        self._flush.prepare("PQ")
         return {}
 
     def map(self, sizes: list[int], writable: list[bool], fds: list[int]) -> dict[str, Any]:
@@ -135,9 +138,9 @@ class _Launcher:
         values = [memory[int(a[0])].address + int(a[1]) if len(a) == 2 else a[0] for a in arguments]
         try:
             if cold:
+                self._flush_cache()
                 if gated:
                     self._close_gate()
-                self._cuda.memset_d32_async(self._flush, 0, self._flushed, self._stream)
             self._start.record(self._stream)
             self._kernel.prepared_async_call(self._grid, self._block, self._stream, *values, shared_size=self._shared)
             self._end.record(self._stream)
@@ -146,6 +149,10 @@ class _Launcher:
         self._end.synchronize()
         self._context.synchronize()
         return {"seconds": self._start.time_till(self._end) / 1e3}
+
+    def _flush_cache(self) -> None:
+        buffer = (int(self._memory_to_flush), self._flushed)
+        self._flush.prepared_async_call(FLUSH_GRID, FLUSH_BLOCK, self._stream, *buffer)
 
     def _close_gate(self) -> None:
         self._turn += 1
