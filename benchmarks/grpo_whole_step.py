@@ -37,7 +37,8 @@ from vegtts_core.policy.render import prompt_token_ids
 from vegtts_core.policy.transformers_policy import TransformersPolicy
 from vegtts_core.policy.types import PolicyIdentity, SamplingParameters
 from vegtts_core.scaffolds.types import Message, Prompt, Role
-from vegtts_core.training.update import Group, UpdateParameters, train
+from vegtts_core.training.groups import Group, UpdateParameters
+from vegtts_core.training.update import train
 
 
 def prompt_of(tokenizer: Any, length: int) -> Prompt:

@@ -20,10 +20,11 @@ from vegtts_core.policy.engine import AttentionPath, engine_for
 from vegtts_core.policy.load import LoraParameters, load_policy, load_trainable
 from vegtts_core.policy.types import SamplingParameters
 from vegtts_core.search.best_of_n import BestOfNParameters
-from vegtts_core.training import update
+from vegtts_core.training.groups import Group, UpdateParameters
 from vegtts_core.training.logprobs import PromptPath, completion_logprobs, prompt_path
 from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.slots import build_slots
+from vegtts_core.training.update import train
 
 LLAMA = {"num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32, "num_hidden_layers": 2}
 LLAMA |= {"vocab_size": 100, "intermediate_size": 64}
@@ -117,11 +118,9 @@ def test_what_training_keeps_is_what_its_tensors_take(tiny_policy, tmp_path):
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     assert memory.weights == nbytes(frozen)
     assert memory.adapter == nbytes(trained)
-    group = update.Group([5, 6, 7], [[8, 9], [10, 11, 12]], np.array([1.0, -1.0]))
-    parameters = update.UpdateParameters()
-    update.train(
-        model, tokenizer, lambda step: [group], tmp_path, parameters, steps=1, groups=1, temperature=1.0, seed=1
-    )
+    group = Group([5, 6, 7], [[8, 9], [10, 11, 12]], np.array([1.0, -1.0]))
+    parameters = UpdateParameters()
+    train(model, tokenizer, lambda step: [group], tmp_path, parameters, steps=1, groups=1, temperature=1.0, seed=1)
     state = torch.load(tmp_path / "checkpoint-1" / "optimizer.pt", weights_only=True)["state"]
     moments = [each[name] for each in state.values() for name in ("exp_avg", "exp_avg_sq")]
     assert memory.moments == nbytes(moments)

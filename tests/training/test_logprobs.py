@@ -28,7 +28,7 @@ from vegtts_core.errors import UserError
 from vegtts_core.policy import TransformersPolicy, load_policy
 from vegtts_core.training import logprobs
 from vegtts_core.training.logprobs import PromptPath, completion_logprobs, grouped_logprobs, prompt_path
-from vegtts_core.training.update import matmul_precision
+from vegtts_core.training.precision import matmul_precision
 
 PACKED, PLAIN = PromptPath.PACKED, PromptPath.PLAIN
 VOCABULARY = 211

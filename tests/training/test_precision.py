@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vegtts_core.training.groups import UpdateParameters
-from vegtts_core.training.update import matmul_precision
+from vegtts_core.training.precision import matmul_precision
 
 
 @pytest.mark.parametrize(

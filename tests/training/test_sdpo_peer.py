@@ -23,10 +23,12 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEm
 
 from vegtts_core.policy.render import prompt_token_ids
 from vegtts_core.training.batches import BatchMaker
+from vegtts_core.training.group_trainer import GroupTrainer
+from vegtts_core.training.groups import UpdateParameters
 from vegtts_core.training.logprobs import completion_logprobs
 from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.teacher import teacher_prompt_for
-from vegtts_core.training.update import GroupTrainer, UpdateParameters, _arguments
+from vegtts_core.training.trl_arguments import trl_arguments
 
 TEMPERATURE = 0.5
 SLOT = slot("level1/1", "Write it fast.")
@@ -172,7 +174,7 @@ def test_our_trainers_own_step_has_that_gradient(tmp_path):
     tokenizer = peer(copy.deepcopy(model), tmp_path / "tokenizer").processing_class
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        arguments = _arguments(tmp_path / "ours", update, 1, 1, TEMPERATURE, 0, model)
+        arguments = trl_arguments(tmp_path / "ours", update, 1, 1, TEMPERATURE, 0, model)
         trainer = GroupTrainer(model, tokenizer, lambda step: [group], arguments, update)
     model.train()
     trainer.current_gradient_accumulation_steps = 1

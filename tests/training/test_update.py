@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from vegtts_core.errors import UserError
 from vegtts_core.policy.load import LoraParameters, load_trainable
 from vegtts_core.training.checkpoints import latest_step, step_folder, steps_on_disk
-from vegtts_core.training.update import Group, StepReport, UpdateParameters, train
+from vegtts_core.training.groups import Group, StepReport, UpdateParameters
+from vegtts_core.training.update import train
 
 RATE = 1.0e-2
 

@@ -17,9 +17,10 @@ import torch
 from vegtts_core.errors import UserError
 from vegtts_core.policy.load import LoraParameters, load_trainable
 from vegtts_core.training.gradients import GradientSum
+from vegtts_core.training.groups import Group, StepReport, UpdateParameters
 from vegtts_core.training.logprobs import completion_logprobs
 from vegtts_core.training.processes import join, leave
-from vegtts_core.training.update import Group, StepReport, UpdateParameters, train
+from vegtts_core.training.update import train
 from vegtts_core.training.zero import ZeroOptimizer
 
 SLOTS = 4

@@ -32,10 +32,11 @@ from vegtts_core.policy.render import prompt_token_ids
 from vegtts_core.policy.transformers_policy import TransformersPolicy
 from vegtts_core.policy.types import Completion, SamplingParameters
 from vegtts_core.scaffolds import Candidate
+from vegtts_core.training.groups import Group, StepReport
 from vegtts_core.training.logprobs import completion_logprobs
 from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.slots import Slot, build_slots
-from vegtts_core.training.update import Group, StepReport, train
+from vegtts_core.training.update import train
 from vegtts_core.training.warm_start import WarmStartParameters
 
 #: Prompts, rollouts of each, and candidates that a measurement looks at, at most.

@@ -141,7 +141,7 @@ def _largest_update(work: Work, facts: ModelFacts) -> tuple[int, int, int]:
 
 
 def _passes(update: Sequence[Group], work: Work) -> list[list[Group]]:
-    """Groups as they share a forward pass: one each on a CPU, up to so many tokens on a GPU (training.update)."""
+    """Groups as they share a forward pass: one each on a CPU, up to so many tokens on a GPU (training.groups)."""
     limit = PASS_TOKENS.get(work.device, 0)
     passes: list[list[Group]] = []
     room = 0

@@ -9,12 +9,10 @@ Under ``accelerate launch`` this is what the main process does; the others are i
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from rich.console import Console
@@ -24,22 +22,23 @@ from vegtts_core import __version__
 from vegtts_core.errors import UserError
 from vegtts_core.judging import Judge
 from vegtts_core.metrics.checkpoints import early_stopping
-from vegtts_core.metrics.shares import sample_fast_p, under
 from vegtts_core.policy.load import load_trainable, load_vllm
 from vegtts_core.policy.transformers_policy import TransformersPolicy
 from vegtts_core.policy.vllm.policy import VllmPolicy
-from vegtts_core.project import find_project_root, runs_folder
-from vegtts_core.runs import machine
-from vegtts_core.runs.files import append_line, read_lines
-from vegtts_core.runs.rows import completion_columns, identity_facts
+from vegtts_core.project import runs_folder
+from vegtts_core.runs.files import append_line
 from vegtts_core.runs.store import Run, RunStore, fingerprint, load_run
+from vegtts_core.training.adaptation_tables import write_tables
 from vegtts_core.training.batches import BatchMaker
-from vegtts_core.training.checkpoints import adapter_sha256, step_folder, steps_on_disk
-from vegtts_core.training.following import agreed, follow, sample_together, share
+from vegtts_core.training.checkpoints import step_folder, steps_on_disk
+from vegtts_core.training.following import agreed, follow
+from vegtts_core.training.groups import Group, StepReport, Stop
 from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.processes import Processes, join
 from vegtts_core.training.slots import build_slots, refuse_evaluation_tasks, schedule, write_prompts
-from vegtts_core.training.update import Group, StepReport, Stop, train
+from vegtts_core.training.step_record import of_rollouts, score_of, with_update
+from vegtts_core.training.step_sampling import sample_together, share, unit_of
+from vegtts_core.training.update import train
 
 KIND = "adaptation"
 
@@ -147,7 +146,7 @@ class _Adaptation:
                 self._sample(made)
                 self._judged(made)
                 self._keep(StepReport(made, True, 0))
-        self._finish()
+        write_tables(self.store, self.judge, self.slots, self.records, self.checkpoints, processes=self.processes.count)
 
     def _engine(self) -> VllmPolicy:
         """A vLLM engine that takes the run's adapters."""
@@ -196,7 +195,7 @@ class _Adaptation:
         seconds = time.perf_counter() - started
         rows = [self.judge.row(row) for row in rows]
         self._score(step)
-        self.pending[step] = _record(step, rows, facts, seconds, len(missing), self.parameters) | {
+        self.pending[step] = of_rollouts(step, rows, facts, seconds, len(missing), self.parameters.protocol.value) | {
             "score": self.scores[step]
         }
         return rows
@@ -206,7 +205,6 @@ class _Adaptation:
         if not self.processes.broadcast(lambda: not self.store.has_unit(_unit(step))):
             return
         parameters, slots = self.parameters, self.plan(step)
-        prompts = [slot.prompt for slot in slots]
         total = len(share(slots, self.processes)) * parameters.k
         bar = self.progress.add_task(f"step {step}: sampling", total=total)
 
@@ -219,22 +217,7 @@ class _Adaptation:
             self.policy.use_adapter(str(step_folder(self.checkpoints, step)) if step else parameters.adapter)
         completions = sample_together(self.policy, parameters, step, slots, self.processes, show)
         seconds = time.perf_counter() - started
-        rows = [
-            {"scaffold": slot.scaffold}
-            | completion_columns(slot.task, parameters.seed, step, sample, slot.prompt.id, completion)
-            for slot, group in zip(slots, completions, strict=True)
-            for sample, completion in enumerate(group)
-        ]
-        identity = self.policy.identity
-        facts = {
-            "sampling_seconds": seconds,
-            "prompt_tokens": {
-                slot.key: length for slot, length in zip(slots, self.policy.prompt_tokens(prompts), strict=True)
-            },
-            "policy": identity_facts(identity),
-            "versions": machine.versions() | identity.versions,
-            "machine": machine.device(parameters.judged_on),
-        }
+        rows, facts = unit_of(self.policy, parameters, step, slots, completions, seconds)
         self.store.write_unit(_unit(step), rows, facts)
         self.progress.remove_task(bar)
 
@@ -244,36 +227,13 @@ class _Adaptation:
 
     def _score(self, step: int) -> None:
         """Aggregate fast_1 of the step's rollouts: algorithm 1's validation, at no extra budget."""
-        frame = pd.DataFrame(self._rows(step))
-        for name in ("speedup", "speedup_low", "speedup_high", "decision"):
-            for protocol in self.parameters.evaluator.protocols:
-                column = f"{protocol.value}_{name}"
-                if column not in frame and (protocol.value == "sound" or name == "speedup"):
-                    frame[column] = None
-        if "fingerprint" not in frame:
-            frame["fingerprint"] = None
-        self.scores[step] = float(sample_fast_p(under(frame, self.parameters.protocol.value)))
+        self.scores[step] = score_of(self._rows(step), self.parameters.evaluator, self.parameters.protocol)
 
     def _keep(self, report: StepReport) -> None:
         """What a step was and cost, on disk before its checkpoint counts."""
-        record = self.pending.pop(report.step)
-        record |= {
-            "skipped": report.skipped,
-            "silent_groups": report.silent_groups,
-            "loss": _known(report.loss),
-            "grad_norm": _known(report.grad_norm),
-            "entropy": _known(report.entropy),
-            "kl": _known(report.kl),
-            "update_seconds": 0.0 if report.skipped else time.perf_counter() - self.updating,
-        }
+        seconds = 0.0 if report.skipped else time.perf_counter() - self.updating
         checkpoint = step_folder(self.checkpoints, report.step + 1)
-        if (checkpoint / "adapter_config.json").is_file():
-            record["adapter_sha256"] = adapter_sha256(checkpoint)
-        record["wall_seconds"] = sum(
-            record.get(name, 0.0)
-            for name in ("sampling_seconds", "evaluation_seconds", "preparing_seconds", "update_seconds")
-        )
-        record["device_seconds"] = record["wall_seconds"] * self.processes.count
+        record = with_update(self.pending.pop(report.step), report, seconds, checkpoint, self.processes.count)
         append_line(self.records, record)
         if hasattr(self, "progress"):
             self.progress.update(self.bar, completed=report.step + 1)
@@ -282,73 +242,6 @@ class _Adaptation:
             f"{record['distinct_candidates']} distinct candidates, {record['wall_seconds']:.0f} s",
             highlight=False,
         )
-
-    # -- the end -------------------------------------------------------------------------------------------------
-
-    def _finish(self) -> None:
-        rows, facts = self.store.units()
-        samples = [self.judge.row(row) for row in rows]
-        steps = {record["step"]: record for record in read_lines(self.records)}  # the last of a step that was redone
-        ordered = [steps[step] for step in sorted(steps)]
-        target = self.store.folder / "steps.jsonl"
-        target.unlink(missing_ok=True)
-        for record in ordered:
-            append_line(target, record)
-        names = ["rollouts", "prompt_tokens", "completion_tokens", "student_tokens", "teacher_tokens"]
-        names += ["sampling_seconds", "evaluation_seconds", "preparing_seconds", "update_seconds"]
-        names += ["wall_seconds", "device_seconds"]
-        compute = {name: sum(record.get(name, 0) for record in ordered) for name in names}
-        compute["distinct_candidates"] = len(self.judge.verdicts)
-        compute["skipped_updates"] = sum(
-            bool(record["skipped"]) for record in ordered if record["step"] < len(ordered) - 1
-        )
-        manifest = {
-            "policy": facts[0]["policy"],
-            "versions": facts[0]["versions"],
-            "machine": facts[0]["machine"],
-            "processes": self.processes.count,
-            "git": machine.git_commit(find_project_root()),
-            "task_names": {slot.task.key: slot.task.name for slot in self.slots},
-            "adapters": {
-                str(step): adapter_sha256(step_folder(self.checkpoints, step))
-                for step in steps_on_disk(self.checkpoints)
-            },
-        }
-        self.store.finish(samples, [], compute, manifest, {"steps.jsonl": len(ordered), "prompts.json": 1})
-
-
-def _record(
-    step: int,
-    rows: Sequence[dict[str, Any]],
-    facts: dict[str, Any],
-    evaluation_seconds: float,
-    evaluated: int,
-    parameters: AdaptationParameters,
-) -> dict[str, Any]:
-    """The step's rollouts in numbers. A prompt's tokens count once per rollout (section 4.6)."""
-    prompt_tokens = sum(facts["prompt_tokens"][f"{row['scaffold']}:{row['task']}"] for row in rows)
-    completion_tokens = sum(row["tokens"] for row in rows)
-    rewards = np.array([row["reward"] for row in rows], dtype=float)
-    right = rewards > 0
-    return {
-        "step": step,
-        "tasks": sorted({f"{row['scaffold']}:{row['task']}" for row in rows}),
-        "rollouts": len(rows),
-        "correct": float(np.mean([bool(row.get(f"{parameters.protocol.value}_correct")) for row in rows])),
-        "mean_speedup": float(rewards[right].mean()) if right.any() else None,
-        "distinct_candidates": len({(row["task"], row["fingerprint"]) for row in rows if row.get("fingerprint")}),
-        "evaluated": evaluated,
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion_tokens,
-        "student_tokens": prompt_tokens + completion_tokens,
-        "teacher_tokens": 0,
-        "sampling_seconds": facts["sampling_seconds"],
-        "evaluation_seconds": evaluation_seconds,
-    }
-
-
-def _known(value: float) -> float | None:
-    return None if value != value else value
 
 
 def _unit(step: int) -> str:

@@ -16,13 +16,13 @@ import torch
 from vegtts_core.policy.render import prompt_token_ids
 from vegtts_core.training.advantages import advantages, signal
 from vegtts_core.training.distillation_record import Taught, distillation_record
+from vegtts_core.training.groups import Group
 from vegtts_core.training.logprobs import completion_logprobs
 from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.replay import ReplayBuffer, Replayed, importance_weights
 from vegtts_core.training.rewards import BaselineHistory, Outcome, compute_rewards
 from vegtts_core.training.slots import Slot
 from vegtts_core.training.teacher import choose_solution, teacher_prompt_for, teacher_tokens, token_advantages
-from vegtts_core.training.update import Group
 
 #: Keeps the draw of replayed rollouts apart from other random numbers of the same seed and step.
 _STREAM = 0x8E91

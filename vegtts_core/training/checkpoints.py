@@ -18,6 +18,8 @@ from vegtts_core.policy.load import ADAPTER_FILES, ORIGIN
 from vegtts_core.runs.files import write_json
 
 DONE = "complete.json"
+#: Files of a checkpoint that only the newest one needs.
+_STATE = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -35,6 +37,16 @@ def steps_on_disk(folder: Path) -> list[int]:
 def latest_step(folder: Path) -> int:
     """The newest whole checkpoint's step; 0 if there is none."""
     return max(steps_on_disk(folder), default=0)
+
+
+def drop_older(folder: Path, step: int, keep_every: int) -> None:
+    """Delete checkpoints before ``step``'s, but for multiples of ``keep_every``, and the states of those that stay."""
+    for older in range(1, step):
+        if older % keep_every:
+            shutil.rmtree(step_folder(folder, older), ignore_errors=True)
+        for name in _STATE:
+            for path in step_folder(folder, older).glob(name):
+                path.unlink()
 
 
 def settle_configuration(folder: Path) -> None:

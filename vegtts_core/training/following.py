@@ -1,46 +1,21 @@
 """What the other processes do while the main one makes a run: sample their share, take part in each update.
 
 They hold the same policy and make the same steps, and write nothing; what a step's rollouts were worth they are told.
-Each process samples every n-th prompt of a step. Random numbers belong to a prompt and a sample (``randomness``), so
-that the tokens do not depend on the number of processes; a batch of other prompts may move the last digits of a
-log-probability.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vegtts_core.policy.load import load_trainable
 from vegtts_core.policy.transformers_policy import TransformersPolicy
-from vegtts_core.policy.types import Completion, Policy, Progress
+from vegtts_core.training.groups import Group, Stop
 from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.processes import Processes
-from vegtts_core.training.slots import Slot, build_slots, schedule
-from vegtts_core.training.update import Group, Stop, train
-
-
-def share(slots: Sequence[Slot], processes: Processes) -> Sequence[Slot]:
-    """The slots that this process samples."""
-    return slots[processes.index :: processes.count]
-
-
-def sample_together(
-    policy: Policy,
-    parameters: AdaptationParameters,
-    step: int,
-    slots: Sequence[Slot],
-    processes: Processes,
-    progress: Progress | None = None,
-) -> list[list[Completion]]:
-    """K completions of each slot, in the order of ``slots``, on every process; ``progress`` is of the own share."""
-    own = [slot.prompt for slot in share(slots, processes)]
-    # The step moves the upper half of the seed, so that step 0 draws what Best-of-N draws.
-    seed = parameters.seed + (step << 32)
-    written = policy.sample(own, parameters.k, parameters.sampling, seed, progress) if own else []
-    parts = processes.gather(written)
-    return [parts[place % processes.count][place // processes.count] for place in range(len(slots))]
+from vegtts_core.training.slots import build_slots, schedule
+from vegtts_core.training.step_sampling import sample_together
+from vegtts_core.training.update import train
 
 
 def agreed(answer: list[Group] | Stop) -> list[Group]:

@@ -15,10 +15,10 @@ from vegtts_core.policy.vllm.parameters import VllmParameters, is_default_sample
 from vegtts_core.scaffolds.examples import DEFAULT_EXAMPLES
 from vegtts_core.tasks import Size
 from vegtts_core.training.advantages import AdvantageParameters
+from vegtts_core.training.groups import UpdateParameters
 from vegtts_core.training.replay import ReplayParameters
 from vegtts_core.training.rewards import RewardParameters
 from vegtts_core.training.teacher import SelfDistillationParameters
-from vegtts_core.training.update import UpdateParameters
 
 ScaffoldName = Literal["forward", "template", "kernel"]
 

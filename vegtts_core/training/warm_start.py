@@ -43,10 +43,11 @@ from vegtts_core.scaffolds.examples import DEFAULT_EXAMPLES
 from vegtts_core.tasks import Size
 from vegtts_core.training.checkpoints import adapter_sha256, latest_step, step_folder
 from vegtts_core.training.demonstrations import demonstrations
+from vegtts_core.training.groups import Group, StepReport, UpdateParameters
 from vegtts_core.training.parameters import ScaffoldName
 from vegtts_core.training.processes import join
 from vegtts_core.training.slots import Slot, build_slots, refuse_evaluation_tasks, write_prompts
-from vegtts_core.training.update import Group, StepReport, UpdateParameters, train
+from vegtts_core.training.update import train
 
 KIND = "warm_start"
 #: The first stage: the untrained policy's samples, or worked answers in their place. Rounds count from 1.
