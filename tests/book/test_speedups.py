@@ -39,6 +39,23 @@ def test_the_papers_speedups_exceed_what_is_possible_on_four_of_five_tasks():
     limits = speedups.limits().set_index("task_id")
     assert (limits["times"] > 1).sum() == 4 and limits.loc[12, "times"] < 1
     assert limits.loc[4, "claimed"] == 859.8 and limits.loc[4, "headroom"] < 1.1
+    assert (limits["claimed"] > limits["data_sheet"]).sum() == 4 and (limits["data_sheet"] > 1).all()
+
+
+def test_triangular_products_may_be_six_times_as_fast_and_the_papers_are_faster_still() -> None:
+    limits = speedups.limits().set_index("task_id")
+    assert (
+        limits.loc[[14, 15], "headroom"].between(7.8, 8).all() and limits.loc[[14, 15], "times"].between(1.5, 2).all()
+    )
+
+
+def test_how_many_are_impossible_is_counted() -> None:
+    limits = speedups.limits()
+    assert words.fastest_verdict(pd.DataFrame(), limits).startswith("4 of the 5 ")
+    assert words.facts(limits, {})["impossible"] == "4" == words.facts(limits, {})["impossible-sheet"]
+    slower = limits.assign(times=[0.5, 2.0, 0.5, 0.5, 0.5])
+    assert words.fastest_verdict(pd.DataFrame(), slower).startswith("1 of the 5 ")
+    assert words.facts(slower, {})["impossible"] == "1"
 
 
 def test_copies_count_once_and_wrong_candidates_not_at_all():

@@ -1,16 +1,29 @@
 """How much faster a task's answer could be: the reference's time over the least time its device allows.
 
 It reads measured times from a run's ``references`` and KernelBench's published times from the table of facts; it
-measures nothing. Floors count a task's matrix work and its bytes, moved once (``vegtts_core.kernels.ceilings``).
+measures nothing. Floors count a task's bytes, moved once, and the matrix work that the textbook algorithm cannot skip
+(``vegtts_core.tasks.work``): a share of the reference's where a contract makes entries zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from vegtts_core.errors import UserError
+from vegtts_core.evaluator.floors import least_bytes
+from vegtts_core.tasks import Size, get_task
+from vegtts_core.tasks.work import least_flop
+
+#: What the floors of ``headroom_h100`` take: the fp32 peak without tensor cores and about the bandwidth that kernels
+#: reach. The data sheet's bandwidth, which none reaches, stands beside it.
+H100_BYTES_PER_SECOND = 3.0e12
+H100_FLOP_PER_SECOND = 67e12
+H100_DATA_SHEET_BYTES_PER_SECOND = 3.35e12
 
 
 def headroom(references: pd.DataFrame) -> pd.DataFrame:
@@ -20,6 +33,7 @@ def headroom(references: pd.DataFrame) -> pd.DataFrame:
     the reference was not measured.
     """
     reference = pd.to_numeric(references["reference_seconds"])
+    floor = np.array([_floor(row) for row in references.to_dict("records")], dtype=float)
     return pd.DataFrame(
         {
             "task_id": references["task_id"].astype(int),
@@ -28,28 +42,49 @@ def headroom(references: pd.DataFrame) -> pd.DataFrame:
             "gflop": references["flop"] / 1e9,
             "megabytes": references["min_bytes"] / 1e6,
             "reference_ms": reference * 1e3,
-            "floor_ms": references["floor_seconds"] * 1e3,
-            "headroom": reference / references["floor_seconds"],
+            "floor_ms": floor * 1e3,
+            "headroom": reference / floor,
         }
     )
 
 
-def headroom_h100(task_ids: Iterable[int]) -> pd.DataFrame:
+def _floor(row: dict[Hashable, Any]) -> float:
+    """The recorded floor of a row of ``references``; where operations decide it, of those that cannot be skipped."""
+    recorded, peak = _number(row["floor_seconds"]), _number(row.get("ceiling_flop_per_second"))
+    flop = float(row["flop"])
+    if not flop or recorded > flop / peak * (1 + 1e-9) or np.isnan(recorded + peak):
+        return recorded
+    try:
+        task = get_task(row["task"], row["size"])
+    except UserError:  # a task of the user's own
+        return recorded
+    return least_flop(task) / peak if task.flop == flop else recorded
+
+
+def _number(value: Any) -> float:
+    return np.nan if value is None else float(value)
+
+
+def headroom_h100(task_ids: Iterable[int], bytes_per_second: float = H100_BYTES_PER_SECOND) -> pd.DataFrame:
     """The same for the benchmark's own sizes on an H100, from KernelBench's published eager times.
 
-    Columns as in ``headroom``, without family. Its floors take 3.0 TB/s and 67 TFLOP/s (fp32 without tensor cores).
+    Columns as in ``headroom``, without family; ``gflop`` is the matrix work that cannot be skipped.
     """
     with (resources.files("vegtts_core.tasks") / "data" / "kernelbench_level1.csv").open(encoding="utf-8") as file:
         facts = pd.read_csv(file).set_index("id").loc[list(task_ids)]
+    tasks = [get_task(int(task), Size.KERNELBENCH) for task in facts.index]
+    flop = np.array([least_flop(task) for task in tasks])
+    moved = np.array([least_bytes(task) for task in tasks])
+    floor = np.maximum(flop / H100_FLOP_PER_SECOND, moved / bytes_per_second) * 1e3
     return pd.DataFrame(
         {
             "task_id": facts.index.astype(int),
             "name": facts["name"].str.replace("_", " "),
-            "gflop": facts["gflop"],
+            "gflop": flop / 1e9,
             "megabytes": facts["min_gbytes"] * 1e3,
             "reference_ms": facts["h100_eager_ms"],
-            "floor_ms": facts["h100_floor_ms_fp32"],
-            "headroom": facts["h100_eager_ms"] / facts["h100_floor_ms_fp32"],
+            "floor_ms": floor,
+            "headroom": facts["h100_eager_ms"] / floor,
         }
     ).reset_index(drop=True)
 

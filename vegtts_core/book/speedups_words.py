@@ -6,8 +6,16 @@ import numpy as np
 import pandas as pd
 
 from vegtts_core.book import published
+from vegtts_core.book.adapting_words import plural
+from vegtts_core.book.headroom import (
+    H100_BYTES_PER_SECOND,
+    H100_DATA_SHEET_BYTES_PER_SECOND,
+    H100_FLOP_PER_SECOND,
+)
 from vegtts_core.book.prose import number
 from vegtts_core.runs import Run
+from vegtts_core.tasks import Size, get_task
+from vegtts_core.tasks.work import least_flop
 
 
 def facts(limits: pd.DataFrame, searches: dict[str, Run]) -> dict[str, str]:
@@ -15,6 +23,8 @@ def facts(limits: pd.DataFrame, searches: dict[str, Run]) -> dict[str, str]:
     d1 = published.table("D.1")
     impossible = limits[limits["times"] > 1]
     worst = limits.loc[limits["times"].idxmax()]
+    below = limits[limits["headroom"] < 1]
+    triangular = get_task(14, Size.KERNELBENCH)
     return {
         "tasks": str(len(limits)),
         "impossible": str(len(impossible)),
@@ -22,6 +32,13 @@ def facts(limits: pd.DataFrame, searches: dict[str, Run]) -> dict[str, str]:
         "worst-claimed": number(float(worst["claimed"]), "{:.1f}×"),
         "worst-possible": number(float(worst["headroom"]), "{:.1f}×"),
         "worst-times": number(float(worst["times"]), "{:,.0f}"),
+        "triangular-share": number(least_flop(triangular) / triangular.flop, ".0%"),
+        "below": plural(len(below), "task"),
+        "below-by": number(float((1 - limits["headroom"]).clip(lower=0).max()), ".0%"),
+        "impossible-sheet": str(int((limits["claimed"] > limits["data_sheet"]).sum())),
+        "sheet": number(H100_DATA_SHEET_BYTES_PER_SECOND / 1e12, ".2f"),
+        "bandwidth": number(H100_BYTES_PER_SECOND / 1e12, ".1f"),
+        "peak": number(H100_FLOP_PER_SECOND / 1e12, ".0f"),
         "first-seed": number(float(d1["seed_42"].iloc[0]), "{:.1f}×"),
         "other-seeds": number(float(d1["seed_43"].iloc[0]), "{:.2f}×"),
         "searches": str(len(searches)),
@@ -48,8 +65,8 @@ def fastest_verdict(found: pd.DataFrame, limits: pd.DataFrame) -> str:
     """What the published speedups are, in the light of what a device allows and of ours."""
     count = int((limits["times"] > 1).sum())
     text = (
-        f"{count} of the {len(limits)} published speedups exceed what moving the task's bytes and doing its operations "
-        "in fp32 allows."
+        f"{count} of the {len(limits)} published speedups exceed what is possible if the task's bytes are moved once "
+        "and the operations that it cannot skip are done in fp32."
     )
     if not len(found):
         return text
