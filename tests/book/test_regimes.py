@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_tables import sample, table
 
-from vegtts_core.book import published, regimes, winning
+from vegtts_core.book import published, regimes, study, winning
 from vegtts_core.book import regimes_words as words
 from vegtts_core.book.figures import draw, specification
 from vegtts_core.book.regimes import Rule
@@ -82,6 +82,41 @@ def test_a_best_of_n_run_adds_what_the_run_did_not_draw_itself():
     both = {"a42": adaptation(42), "a43": adaptation(43)}
     # Seed 43 of the search is what the other run drew: it counts once.
     assert regimes.control("a42", both, [search]).groupby("task").size().eq(4 + 4).all()
+
+
+def test_a_best_of_n_of_another_card_is_not_compared_and_that_is_said():
+    h100, h200 = {"gpu": "NVIDIA H100 80GB HBM3"}, {"gpu": "NVIDIA H200"}
+    runs = {
+        "cpu": adaptation(42, device="cpu"),
+        "a": adaptation(43, **h100),
+        "b": adaptation(44, temperature=0.25, **h100),
+    }
+    searches = [
+        run(made([(0, 50, 8, (4,) * 5)]), **h200),
+        run(made([(0, 50, 7, (4,) * 5)]), temperature=0.25, **h200),
+    ]
+    found = regimes.left_out(runs, searches).set_index("run")
+    assert list(found["card"]) == ["CPU", "H100", "H100"] and list(found["others"]) == [[], ["H200"], ["H200"]]
+    assert list(found["enough"]) == [False, True, False]
+    text = words.left_out(found, 3)
+    assert text.startswith("3 of 3 runs have none") and "2 of them were measured on H100, while" in text
+    assert "All were measured on H100" in words.left_out(found.loc[["a", "b"]], 3)
+    assert "was measured on H200" in text and "for 1 of 2 they would not suffice" in text
+    same = run(searches[0].samples, **h100)
+    assert "a" not in set(regimes.left_out(runs, [same])["run"])
+    alone = regimes.left_out({"a": runs["a"]}, [])
+    assert words.left_out(alone, 1) == "1 of 1 runs has none with rollouts for one update, and is left out."
+    assert words.left_out(regimes.left_out({}, []), 0) == ""
+
+
+def test_runs_that_are_left_out_are_those_without_a_rule():
+    runs = study.adaptations("recorded", "cpu")
+    searches = list(study.studied("best_of_n_study").values())
+    found = regimes.left_out(runs, searches)
+    assert len(found) + len(regimes.measured_rules(runs, searches)) == len(runs)
+    text = words.left_out(found, len(runs))
+    cards = {study.card(runs[name]) for name in found["run"]} | {card for row in found["others"] for card in row}
+    assert all(card in text for card in cards)
 
 
 def rule(benefits, half=0.1):

@@ -71,20 +71,25 @@ def paper_rule() -> Rule:
     return Rule(PAPER, tasks, 1, Interval(found.rho, found.low, found.high, found.n), NAN)
 
 
-def control(name: str, runs: Mapping[str, Run], searches: Iterable[Run] = ()) -> pd.DataFrame:
+def control(name: str, runs: Mapping[str, Run], searches: Iterable[Run] = (), any_card: bool = False) -> pd.DataFrame:
     """Step-0 rollouts of the other runs that start from the same policy on the same tasks, as one seed's Best-of-N.
 
     ``searches``: Best-of-N runs; of those by the same policy, samples of the tasks that the run itself did not draw.
+    With ``any_card`` also what was measured on other cards: it is not to be compared, but can be counted.
     """
     mine = runs[name]
     tasks, own = set(mine.samples["task"]), _draws(mine)
+
+    def alike(run: Run) -> bool:
+        return _asked_alike(mine, run) and (any_card or card(mine) == card(run))
+
     parts = []
     for other, run in runs.items():
-        if other != name and _asked_alike(mine, run) and set(run.samples["task"]) == tasks and not own & _draws(run):
+        if other != name and alike(run) and set(run.samples["task"]) == tasks and not own & _draws(run):
             parts.append(run.samples[run.samples["step"] == 0])
     taken = {seed for part in parts for seed in part["seed"]}
     for run in searches:
-        if _asked_alike(mine, run) and tasks <= set(run.samples["task"]):
+        if alike(run) and tasks <= set(run.samples["task"]):
             rows = run.samples[run.samples["task"].isin(tasks)]
             drawn = mine.samples[mine.samples["step"] == 0].groupby("seed")["sample"].max()
             fresh = [
@@ -107,11 +112,11 @@ def _draws(run: Run) -> set[int]:
 
 
 def _asked_alike(one: Run, other: Run) -> bool:
-    """Whether both sampled one policy at one temperature with the same prompts, measured on the same kind of card."""
+    """Whether both sampled one policy at one temperature with the same prompts."""
     a, b = one.manifest["parameters"], other.manifest["parameters"]
     same = all(one.manifest["policy"][key] == other.manifest["policy"][key] for key in _SAME)
     asked = all(a.get(key) == b.get(key) for key in ("temperature", "size", "examples", "device", "evaluation_device"))
-    return same and asked and _scaffolds(a) == _scaffolds(b) and card(one) == card(other)
+    return same and asked and _scaffolds(a) == _scaffolds(b)
 
 
 def _scaffolds(parameters: Mapping[str, Any]) -> list[str]:
@@ -124,10 +129,9 @@ def measured_rules(runs: Mapping[str, Run], searches: Iterable[Run] = ()) -> lis
     rules = []
     for name, run in runs.items():
         search = control(name, runs, searches)
-        protocol = str(run.manifest["parameters"]["protocol"])
-        first_two = run.samples[run.samples["step"] <= 1]
-        if len(search) < len(first_two) or first_two["step"].nunique() < 2:
+        if not _enough(run, search):
             continue
+        protocol = str(run.manifest["parameters"]["protocol"])
         found = metrics.compare_regimes(search, run.samples, protocol)
         tasks = found.tasks.assign(task=found.tasks["task"].str.split("/").str[-1])
         tasks = tasks.sort_values("task", key=lambda names: names.astype(int), ignore_index=True)
@@ -136,6 +140,30 @@ def measured_rules(runs: Mapping[str, Run], searches: Iterable[Run] = ()) -> lis
         name = f"here, {card(run)}, seed {seed}"
         rules.append(Rule(name, tasks, int(found.steps.iloc[0]), rho, found.rho_split))
     return rules
+
+
+def _enough(run: Run, search: pd.DataFrame) -> bool:
+    """Whether Best-of-N has the rollouts of step 0 and of one update."""
+    first_two = run.samples[run.samples["step"] <= 1]
+    return len(search) >= len(first_two) and first_two["step"].nunique() == 2
+
+
+def left_out(runs: Mapping[str, Run], searches: Iterable[Run] = ()) -> pd.DataFrame:
+    """One row per run without a rule: run, its ``card``, the ``others`` on which more of its Best-of-N was measured.
+
+    ``enough``: whether those of all cards together would have rollouts for one update.
+    """
+    searches = list(searches)
+    rows = []
+    for name, run in runs.items():
+        here = control(name, runs, searches)
+        if _enough(run, here):
+            continue
+        every = control(name, runs, searches, any_card=True)
+        cards = {card(other) for other in (*runs.values(), *searches) if _asked_alike(run, other)} - {card(run)}
+        others = sorted(cards) if len(every) > len(here) else []
+        rows.append((name, card(run), others, _enough(run, every)))
+    return pd.DataFrame(rows, columns=["run", "card", "others", "enough"])
 
 
 def table(rules: list[Rule]) -> pd.DataFrame:

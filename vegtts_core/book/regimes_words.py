@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import pandas as pd
 
 from vegtts_core.book import published
 from vegtts_core.book.prose import number
 from vegtts_core.book.regimes import Rule, paper_rule
 from vegtts_core.metrics.regimes import THRESHOLD
-from vegtts_core.runs import Run
 from vegtts_core.statistics import Interval
 
 
@@ -62,15 +59,31 @@ def regimes_verdict(rules: list[Rule]) -> str:
     return text
 
 
-def left_out(runs: Mapping[str, Run], rules: Sequence[Rule]) -> str:
-    """How many of the runs have no independent Best-of-N of equal budget, as a sentence; empty if all have one."""
-    missing = len(runs) - len(rules)
-    if not missing:
+def left_out(found: pd.DataFrame, runs: int) -> str:
+    """How many of so many runs have no independent Best-of-N of equal budget, and why; empty if all have one.
+
+    ``found``: ``regimes.left_out``.
+    """
+    many = len(found) > 1
+    if not len(found):
         return ""
-    return (
-        f"{missing} of {len(runs)} runs {'have' if missing > 1 else 'has'} none with rollouts for one update, and "
-        f"{'are' if missing > 1 else 'is'} left out."
+    text = (
+        f"{len(found)} of {runs} runs {'have' if many else 'has'} none with rollouts for one update, and "
+        f"{'are' if many else 'is'} left out."
     )
+    for own, rows in found[found["others"].map(len) > 0].groupby("card", sort=False):
+        others = " and ".join(sorted({other for names in rows["others"] for other in names}))
+        if len(rows) == len(found):
+            who = "All were" if many else "It was"
+        else:
+            who = f"{len(rows)} of them {'were' if len(rows) > 1 else 'was'}"
+        short = int((~rows["enough"]).sum())
+        text += (
+            f" {who} measured on {own}, while Best-of-N of the same policy was measured on {others}: what is faster "
+            "than the reference on one card need not be on another, so those rollouts do not count"
+            + (f" (for {short} of {len(rows)} they would not suffice either)." if short else ".")
+        )
+    return text
 
 
 def winners_text(table: pd.DataFrame) -> str:
