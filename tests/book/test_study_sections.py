@@ -11,8 +11,11 @@ from vegtts_core.book import distilling_results, distilling_study, probing_study
 from vegtts_core.book import trajectories_study as study
 from vegtts_core.book import trajectories_study_words as words
 from vegtts_core.book.distilling_results import ADAPTATION, FEEDBACK, PROMPT_ONLY
+from vegtts_core.book.figures import draw, specification
+from vegtts_core.book.measurement import NOTHING
 from vegtts_core.book.probing import READINGS
 from vegtts_core.book.study import studied
+from vegtts_core.book.tables import Table
 from vegtts_core.book.trajectories import Source
 from vegtts_core.metrics import Quarter
 from vegtts_core.statistics import Interval
@@ -152,6 +155,47 @@ def test_the_teachers_start_as_one_policy_and_the_control_has_their_settings() -
     assert distilling_results.same_rollouts(families) == 1
     table = distilling_study.changes(families, distilling_results.protocols(families))
     assert set(table["tasks"]) == {5} and "One seed" in distilling_study.verdict(table)
+
+
+def test_a_study_without_a_probe_says_so_once_and_stands(monkeypatch) -> None:
+    monkeypatch.setattr(probing_study, "studied", lambda section: {})
+    found = probing_study.material()
+    parts = probing_study.scopes(found)
+    rhos, changes = probing_study.correlations(parts), probing_study.changes(parts)
+    assert found is None and probing_study.described(found) == probing_study.text(changes) == probing_study.NO_PROBE
+    assert probing_study.NO_PROBE.count(".") == 1 and "recorded" in probing_study.NO_PROBE
+    assert probing_study.verdict(changes) == "Not tested here." and probing_study.device(found) == NOTHING
+    assert "<svg" in draw(specification(probing_study.figure(rhos)), "fig-any")
+    text = Table(probing_study.shown(changes), "tab-any", "Any.", probing_study.COLUMNS).text()
+    assert NOTHING in text and "nan" not in text
+
+
+@pytest.mark.parametrize("missing", [("sdpo_feedback", "sdpo_prompt_only", "adaptation"), ("sdpo_feedback",)])
+def test_a_study_without_both_teachers_says_so_once_and_stands(monkeypatch, missing) -> None:
+    monkeypatch.setattr(distilling_study, "studied", lambda section: {} if section in missing else studied(section))
+    families = distilling_study.families()
+    names = distilling_study.protocols(families)
+    assert not families and not names
+    said = distilling_study.described(families, names)
+    assert said == distilling_study.gaps_text(families, names) == distilling_study.NO_RUNS and said.count(".") == 1
+    changes = distilling_study.changes(families, names)
+    assert distilling_study.verdict(changes) == "Not tested here." and distilling_study.cards(families) == NOTHING
+    for frame, columns in (
+        (changes, distilling_study.CHANGE_COLUMNS),
+        (distilling_study.gaps(families, names), distilling_results.DIFFERENCE_COLUMNS),
+    ):
+        text = Table(frame, "tab-any", "Any.", columns).text()
+        assert NOTHING in text and "nan" not in text
+
+
+def test_what_is_recorded_is_described() -> None:
+    probe = probing_study.material()
+    assert "640 samples of" in probing_study.described(probe) and "Qwen" in probing_study.described(probe)
+    families = distilling_study.families()
+    text = distilling_study.described(families, distilling_study.protocols(families))
+    assert "1 update by each teacher, and the first update by rewards" in text and "H100" in text
+    without = {name: runs for name, runs in families.items() if name != ADAPTATION}
+    assert "by rewards" not in distilling_study.described(without, distilling_study.protocols(families))
 
 
 def test_the_warm_start_says_that_nothing_was_sampled_before_it() -> None:

@@ -11,11 +11,17 @@ from dataclasses import replace
 import pandas as pd
 
 from vegtts_core.book import distilling_results as results
+from vegtts_core.book import distilling_results_words as words
+from vegtts_core.book.adapting_words import plural
 from vegtts_core.book.distilling_results import ADAPTATION, FEEDBACK, PROMPT_ONLY, Families
+from vegtts_core.book.measurement import NOTHING, or_nothing
+from vegtts_core.book.prose import number
 from vegtts_core.book.selecting_words import Finding, finding, points
-from vegtts_core.book.study import card, studied
+from vegtts_core.book.study import card, policy, studied
 from vegtts_core.book.tables import Column
 from vegtts_core.runs import Run
+
+NO_RUNS = "The study has no runs of both teachers on record, so that this section has nothing to show."
 
 
 def _setting(run: Run) -> tuple[object, ...]:
@@ -51,11 +57,52 @@ def families() -> dict[str, dict[str, Run]]:
 
 def cards(found: Families) -> str:
     """The cards that candidates were timed on."""
+    if not found:
+        return NOTHING
     return " and ".join(dict.fromkeys(card(run) for runs in found.values() for run in runs.values()))
 
 
+def protocols(found: Families) -> list[str]:
+    """``results.protocols``; none without runs."""
+    return results.protocols(found) if found else []
+
+
+def described(found: Families, names: Sequence[str]) -> str:
+    """What the runs are, in sentences without markup; or that there are none."""
+    if not found:
+        return NO_RUNS
+    told, first = words.facts(found, names), next(iter(found[FEEDBACK].values()))
+    rate = number(first.manifest["parameters"]["update"]["learning_rate"], ".0e")
+    rewarded = ", and the first update by rewards of the same settings" if ADAPTATION in found else ""
+    updates = plural(int(told["updates"]), "update")
+    return (
+        f"The paper's own settings, of {policy(first)} on {cards(found)}: seed {told['seeds']}, {told['tasks']} tasks "
+        f"of subset 1, K = {told['k']}, temperature {told['temperature']}, learning rate {rate}, {updates} by each "
+        f"teacher{rewarded}. All start as one policy; the teachers share {told['same']} of step 0's rollouts."
+    )
+
+
+def gaps(found: Families, names: Sequence[str]) -> pd.DataFrame:
+    """``words.difference_table`` of the two teachers; one row that says so where there are no runs."""
+    if not found:
+        return or_nothing(pd.DataFrame(columns=list(results.DIFFERENCE_COLUMNS)), "measure")
+    return words.difference_table(results.differences(found, names))
+
+
+def gaps_text(found: Families, names: Sequence[str]) -> str:
+    """The teachers' difference after adaptation, and what the clock alone makes of it."""
+    if not found:
+        return NO_RUNS
+    table = results.differences(found, names)
+    control = words.control_verdict(table, names, results.same_rollouts(found))
+    return f"{words.lift_text(table, names)} {control}"
+
+
 def changes(found: Families, names: Sequence[str]) -> pd.DataFrame:
-    """Adapted steps less step 0: method, measure, n (rollouts of step 0), tasks, interval, change (text)."""
+    """Adapted steps less step 0: method, measure, n (rollouts of step 0), tasks, interval, change (text).
+
+    Without runs one row that says so.
+    """
     rows = []
     for method, runs in found.items():
         samples = results.together(runs)
@@ -64,7 +111,8 @@ def changes(found: Families, names: Sequence[str]) -> pd.DataFrame:
             interval = results.change(runs, name, column)
             label = "correct" if column == "correctness" else f"fast_1, {name}"
             rows.append((method, label, n, interval.n, interval, points(interval)))
-    return pd.DataFrame(rows, columns=["method", "measure", "n", "tasks", "interval", "change"])
+    table = pd.DataFrame(rows, columns=["method", "measure", "n", "tasks", "interval", "change"])
+    return or_nothing(table, "method")
 
 
 CHANGE_COLUMNS = {
@@ -78,6 +126,8 @@ CHANGE_COLUMNS = {
 
 def verdict(table: pd.DataFrame) -> str:
     """Which methods' first update moved anything beyond its interval."""
+    if not table["interval"].notna().any():
+        return "Not tested here."
     moved, still = [], []
     for method, rows in table.groupby("method", sort=False):
         states = [(row["measure"], finding(row["interval"])) for row in rows.to_dict("records")]

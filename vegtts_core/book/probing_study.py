@@ -12,10 +12,11 @@ import altair as alt
 import pandas as pd
 
 from vegtts_core.book import probing
+from vegtts_core.book.measurement import NOTHING, empty_chart, or_nothing
 from vegtts_core.book.probing import ANALYSES, READINGS, Material
 from vegtts_core.book.probing_charts import paper_points, rho_panel
-from vegtts_core.book.probing_words import ALPHA, Finding, change_text, moved
-from vegtts_core.book.study import card, studied
+from vegtts_core.book.probing_words import ALPHA, Finding, change_text, facts, moved
+from vegtts_core.book.study import card, policy, studied
 from vegtts_core.book.tables import Column
 from vegtts_core.metrics import Quarter
 from vegtts_core.project import recorded_folder
@@ -31,6 +32,8 @@ RESAMPLES = 400
 
 FEWEST_TASKS = 3
 """Below so many tasks a bootstrap over them is no interval."""
+
+NO_PROBE = "No probe of the study is recorded, so that this section has nothing to show."
 
 
 def material() -> Material | None:
@@ -51,15 +54,32 @@ def cut(found: Material, tasks: set[str]) -> Material:
     return replace(found, probe=replace(found.probe, samples=found.probe.samples[keep].reset_index(drop=True), nll=nll))
 
 
-def scopes(found: Material) -> dict[str, Material]:
+def described(found: Material | None) -> str:
+    """What the probe is, in sentences without markup; or that there is none."""
+    if found is None:
+        return NO_PROBE
+    told = facts(found, probing.seen(found))
+    return (
+        f"A second probe is of {policy(found.run)}: {told['samples']} samples of {told['tasks']} tasks, "
+        f"{told['correct']} correct under the {told['protocol']} protocol on {device(found)}, under "
+        f"{told['checkpoints']} checkpoints. They are {told['origin']}. Its run adapted to "
+        f"{found.run.samples['task'].nunique()} of the tasks. {told['caution']}"
+    )
+
+
+def scopes(found: Material | None) -> dict[str, Material]:
     """All fixed samples, those of the tasks adapted to, and those of the other tasks (where there are any)."""
+    if found is None:
+        return {}
     every, adapted = set(found.probe.samples["task"]), set(found.run.samples["task"])
     parts = {ALL: every, ADAPTED: every & adapted, OTHERS: every - adapted}
     return {name: cut(found, tasks) for name, tasks in parts.items() if tasks}
 
 
 def correlations(parts: Mapping[str, Material]) -> pd.DataFrame:
-    """``probing.correlations`` with ``scope``; no bounds from fewer than ``FEWEST_TASKS`` tasks."""
+    """``probing.correlations`` with ``scope``; no bounds from fewer than ``FEWEST_TASKS``; empty without parts."""
+    if not parts:
+        return pd.DataFrame()
     found = [probing.correlations(part, resamples=RESAMPLES).assign(scope=name) for name, part in parts.items()]
     table = pd.concat(found, ignore_index=True)
     table.loc[table["tasks"] < FEWEST_TASKS, ["low", "high"]] = float("nan")
@@ -67,13 +87,17 @@ def correlations(parts: Mapping[str, Material]) -> pd.DataFrame:
 
 
 def changes(parts: Mapping[str, Material]) -> pd.DataFrame:
-    """``probing.changes`` with ``scope``."""
+    """``probing.changes`` with ``scope``; empty without parts."""
+    if not parts:
+        return pd.DataFrame()
     found = [probing.changes(part).assign(scope=name) for name, part in parts.items()]
     return pd.concat(found, ignore_index=True)
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """Rows for the chapter: all samples both ways, quarters of correct ones within tasks; enough tasks only."""
+    if not len(table):
+        return or_nothing(pd.DataFrame(columns=list(COLUMNS)), "scope")
     whole = table["set"] == Quarter.ALL.value
     quarters = (table["reading"] == SECOND) & (table["analysis"] == ANALYSES[1])
     enough = table["change"].map(lambda interval: interval.n >= FEWEST_TASKS)
@@ -83,8 +107,10 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 COLUMNS = {"scope": Column("tasks")} | probing.CHANGE_COLUMNS
 
 
-def figure(table: pd.DataFrame) -> alt.VConcatChart:
+def figure(table: pd.DataFrame) -> alt.VConcatChart | alt.Chart:
     """rho by step: a row per reading and set, a column per scope; the paper's values where the tasks are all."""
+    if not len(table):
+        return empty_chart()
     last, rows = max(int(table["step"].max()), int(paper_points()["step"].max())), []
     for reading, which in ROWS:
         panels = []
@@ -100,6 +126,8 @@ def figure(table: pd.DataFrame) -> alt.VConcatChart:
 
 def text(table: pd.DataFrame) -> str:
     """rho at both ends within tasks, per scope and reading."""
+    if not len(table):
+        return NO_PROBE
     parts = []
     for scope, rows in table[table["set"] == Quarter.ALL.value].groupby("scope", sort=False):
         within = rows[rows["analysis"] == ANALYSES[1]]
@@ -110,6 +138,8 @@ def text(table: pd.DataFrame) -> str:
 
 def verdict(table: pd.DataFrame) -> str:
     """Whether rho deepens within tasks, on samples of tasks that no update saw, and among correct samples."""
+    if not len(table):
+        return "Not tested here."
     rows = table[(table["set"] == Quarter.ALL.value) & (table["analysis"] == ANALYSES[1])].to_dict("records")
     fell = [f"{r['scope']} ({r['reading']})" for r in rows if moved(r) is Finding.LESS]
     rose = [f"{r['scope']} ({r['reading']})" for r in rows if moved(r) is Finding.MORE]
@@ -130,6 +160,6 @@ def verdict(table: pd.DataFrame) -> str:
     return f"{head} One run, one seed."
 
 
-def device(found: Material) -> str:
+def device(found: Material | None) -> str:
     """What the fixed samples were timed on."""
-    return card(found.run)
+    return NOTHING if found is None else card(found.run)
