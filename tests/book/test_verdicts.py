@@ -1,6 +1,7 @@
 """The rules of the table of claims on made tables: what is replicated, what not, what is undecided or an artefact."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 
 from vegtts_core import metrics
 from vegtts_core.book import published, verdicts, verdicts_study
+from vegtts_core.book.tables import Table
 from vegtts_core.book.verdict_rules import best_of_n
 from vegtts_core.book.verdict_rules.measuring import measured
 from vegtts_core.book.verdicts import Entry, Finding, Outcome
@@ -134,8 +136,21 @@ def test_every_claim_has_a_row_and_the_tally_adds_up() -> None:
 
 def test_cells_name_the_power_where_there_is_one() -> None:
     entries = made(saturation=Finding("x", Outcome.UNDECIDED, power=0.2), quartiles=Finding("y", Outcome.REPLICATED))
-    cells = verdicts.policies_table(entries)["A"].dropna().tolist()
-    assert cells == ["undecided (20%)", "replicated"]
+    found = verdicts.policies_table(entries)
+    assert list(found.columns) == ["claim", "replicated", "undecided"]
+    assert found["undecided"].dropna().tolist() == ["A\u00a0(20%)"] and found["replicated"].dropna().tolist() == ["A"]
+
+
+def test_policies_share_a_cell_where_they_share_a_verdict() -> None:
+    say = {name: Finding("x", Outcome.UNDECIDED, power=0.1) for name in ("One", "Two")}
+    say["Three"] = Finding("x", Outcome.NOT_REPLICATED)
+    entries = dict(made())
+    entries["saturation"] = replace(entries["saturation"], findings=say)
+    found = verdicts.policies_table(entries)
+    assert found.iloc[0].tolist()[1:] == ["C", "A\u00a0(10%), B\u00a0(10%)"]
+    assert list(found.columns) == ["claim", "not replicated", "undecided"]
+    text = Table(found, "tab-any", "Any.", verdicts.policies_columns(entries)).text()
+    assert "nan" not in text
 
 
 def test_figure_one_has_the_paper_beside_both_protocols() -> None:

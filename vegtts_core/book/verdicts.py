@@ -188,26 +188,31 @@ CLAIMS_COLUMNS = {
 
 
 def policies_table(entries: Entries) -> pd.DataFrame:
-    """The main claims against policies: columns claim and one per letter, cells ``undecided (20%)``."""
-    names = letters(entries)
-    rows = []
+    """The main claims against verdicts: columns claim and one per outcome, cells say whose: ``A (20%), C``.
+
+    Only outcomes that some policy has: the table grows with policies in its cells, not in its width.
+    """
+    names, rows = letters(entries), []
     for entry in entries.values():
         if not entry.claim.main or not any(entry.findings):
             continue
-        cells = {letter: _cell(entry.findings.get(label)) for label, letter in names.items()}
-        rows.append({"claim": entry.claim.title} | cells)
-    return pd.DataFrame(rows, columns=["claim", *names.values()])
+        said: dict[str, list[str]] = {}
+        for label, letter in names.items():
+            found = entry.findings.get(label)
+            if found is not None and found.outcome is not Outcome.NOT_RUN:
+                said.setdefault(found.outcome.short, []).append(_who(letter, found))
+        rows.append({"claim": entry.claim.title} | {outcome: ", ".join(who) for outcome, who in said.items()})
+    columns = [outcome.short for outcome in Outcome if any(outcome.short in row for row in rows)]
+    return pd.DataFrame(rows, columns=["claim", *columns])
 
 
-def _cell(found: Finding | None) -> str | None:
-    if found is None or found.outcome is Outcome.NOT_RUN:
-        return None
-    return found.outcome.short if math.isnan(found.power) else f"{found.outcome.short} ({number(found.power, '.0%')})"
+def _who(letter: str, found: Finding) -> str:
+    return letter if math.isnan(found.power) else f"{letter}\u00a0({number(found.power, '.0%')})"
 
 
 def policies_columns(entries: Entries) -> dict[str, Column]:
     """How `policies_table` is shown."""
-    return {"claim": Column("claim")} | {letter: Column(letter) for letter in letters(entries).values()}
+    return {str(name): Column(str(name)) for name in policies_table(entries).columns}
 
 
 def tally(entries: Entries) -> dict[str, int]:
