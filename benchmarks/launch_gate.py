@@ -5,7 +5,7 @@ calls that wait at the gate until they are queued (`vegtts_core.kernels.cuda.gat
 Times are medians over the timed calls, in microseconds. ``ratio`` is the largest factor, over tasks, between the two
 places' times of one kernel with the gate; ``ratio_without`` the same without it. Needs a GPU.
 
-    python benchmarks/launch_gate.py [--tasks l1_seed42_eval] [--size kernelbench] [--json] [--out FILE]
+    python benchmarks/launch_gate.py [--tasks 12 95 ...] [--size kernelbench] [--json] [--out FILE]
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def times(evaluator: CudaEvaluator, task: Task, candidate: Candidate, gated: boo
 def main() -> int:
     """Measure and print: 0, or 2 after a user's mistake."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", default="l1_seed42_eval", help="a name of tasks, or one key")
+    parser.add_argument("--tasks", nargs="+", default=["l1_seed42_eval"], help="names of tasks, or keys")
     parser.add_argument("--size", default="kernelbench", help="kernelbench (default) or cpu")
     reporting.add_arguments(parser)
     options = parser.parse_args()
@@ -61,7 +61,7 @@ def main() -> int:
 
 def run(options: argparse.Namespace) -> int:
     templates = {entry.key for entry in covered() if entry.family}
-    tasks = [task for task in load_tasks(options.tasks, options.size) if task.key in templates]
+    tasks = [task for name in options.tasks for task in load_tasks(name, options.size) if task.key in templates]
     table: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
     with CudaEvaluator(tasks, EvaluatorSettings()) as evaluator:

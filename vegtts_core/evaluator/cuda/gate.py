@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import importlib
 import os
+import statistics
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +17,7 @@ from vegtts_core.evaluator.compiling import sealed_file
 from vegtts_core.kernels import nvrtc
 from vegtts_core.kernels.calling import checked
 from vegtts_core.kernels.cuda.gate import FLUSH, FLUSH_BLOCK, FLUSH_GRID, GATE, LIMIT_NANOSECONDS, SOURCE
+from vegtts_core.kernels.signature import ENTRY
 
 _ONE = (1, 1, 1)
 
@@ -32,7 +35,25 @@ class OwnKernels:
         (self._gate,) = checked(self._driver.cuModuleGetFunction(self._module, GATE.encode()))
         (self._flush,) = checked(self._driver.cuModuleGetFunction(self._module, FLUSH.encode()))
         self._flag = torch.zeros(1, dtype=torch.int32).pin_memory()
+        (self._nothing,) = checked(self._driver.cuModuleGetFunction(self._module, ENTRY.encode()))
+        self._reached = torch.cuda.Event()
         self._turn = 0
+        #: When the gate was opened last, by `time.perf_counter`.
+        self.opened = 0.0
+        #: Seconds from there until the device is idle that events do not see, usually.
+        self.overhead = self._calibrate()
+
+    def _calibrate(self, calls: int = 9) -> float:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        found = []
+        for _ in range(calls):
+            with self.gate():
+                start.record()
+                self._launch(self._nothing, _ONE, (32, 1, 1), ctypes.c_void_p(0))
+                end.record()
+            torch.cuda.synchronize()
+            found.append(time.perf_counter() - self.opened - start.elapsed_time(end) / 1e3)
+        return statistics.median(found)
 
     def flush(self, buffer: torch.Tensor) -> None:
         """Queue writing zeros over a contiguous tensor on the device, of a multiple of 16 bytes."""
@@ -41,13 +62,16 @@ class OwnKernels:
 
     @contextlib.contextmanager
     def gate(self) -> Iterator[None]:
-        """What is queued inside runs once all of it is queued, or after `LIMIT_NANOSECONDS`."""
+        """What is queued inside runs once all of it is queued and the device is there, or after `LIMIT_NANOSECONDS`."""
+        self._reached.record()
         self._turn += 1
         flag, limit = ctypes.c_void_p(self._flag.data_ptr()), ctypes.c_ulonglong(LIMIT_NANOSECONDS)
         self._launch(self._gate, _ONE, _ONE, flag, ctypes.c_uint(self._turn), limit)
         try:
             yield
+            self._reached.synchronize()
         finally:
+            self.opened = time.perf_counter()
             self._flag[0] = self._turn
 
     def _launch(self, kernel: Any, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:

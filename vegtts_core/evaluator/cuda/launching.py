@@ -1,7 +1,9 @@
 """The evaluator's side of the launchers: start them, keep a spare, give them kernels, check their clock.
 
-A launcher reads device events; the evaluator's own clock runs from the request to the answer. What the launcher's
-events do not account for, beyond what an empty request takes, is charged to the kernel as time that it spent unseen.
+A launcher reads device events, which lie where a kernel might reach, and its own clock from the opening of the launch
+gate until the device is idle. What the events do not account for, beyond what a kernel takes that does nothing, is
+charged to the kernel as time that it spent unseen. Nothing else of the way to the launcher and back is: how long that
+takes is the host's doing and differs from one evaluation to the next by more than a short kernel runs.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ _SPARES = 6
 #: Longest wait for a request that runs no kernel.
 _REQUEST_SECONDS = 20.0
 #: What the clocks may differ by, beyond the usual: in seconds, and as a share of the call.
-_SLACK_SECONDS, _SLACK_SHARE = 0.2e-3, 0.05
+SLACK_SECONDS, SLACK_SHARE = 20e-6, 0.02
 _OUTSIDE = ("illegal memory access", "misaligned address", "invalid address space", "invalid program counter")
 
 
@@ -60,7 +62,7 @@ class Launcher:
         self._ready = False
         self._reaper: threading.Thread | None = None
         self.mapped: tuple[int, ...] = ()
-        #: Seconds of a request that the launcher's events do not see, usually.
+        #: Seconds of a gated launch that the events do not see, usually.
         self.overhead = 0.0
 
     @property
@@ -106,25 +108,19 @@ class Launcher:
         return answer
 
     def launch(self, arguments: list[list[float]], cold: bool, limit: float, gated: bool = True) -> tuple[float, float]:
-        """Launch once: (seconds between events, seconds that they do not account for)."""
+        """Launch once: (seconds between events, seconds that they do not account for; 0 unless cold and gated)."""
         start = time.perf_counter()
         answer = self.request("launch", limit=limit, arguments=arguments, cold=cold, gated=gated)
         wall = time.perf_counter() - start
         seconds = float(answer["seconds"])
         if not 0 < seconds <= wall:
             raise CandidateFailure(ErrorKind.CRASH, "The device's clock was tampered with: an event is out of order.")
-        unseen = wall - seconds - self.overhead - _SLACK_SECONDS - _SLACK_SHARE * wall
-        return seconds, max(0.0, unseen)
+        return seconds, unseen(float(answer.get("unseen", 0.0)), self.overhead, seconds)
 
-    def calibrate(self, arguments: list[list[float]], cold: bool, calls: int = 5) -> None:
+    def calibrate(self, arguments: list[list[float]], calls: int = 9) -> None:
         """Take the usual overhead from the kernel that is loaded now: one of the evaluator's own that does nothing."""
-        self.overhead = 0.0
-        found = []
-        for _ in range(calls):
-            start = time.perf_counter()
-            answer = self.request("launch", arguments=arguments, cold=cold)
-            found.append(time.perf_counter() - start - float(answer["seconds"]))
-        self.overhead = statistics.median(found)
+        found = (self.request("launch", arguments=arguments, cold=True)["unseen"] for _ in range(calls))
+        self.overhead = statistics.median(map(float, found))
 
     def kill(self) -> None:
         """End it. Does nothing the second time; `await_end` waits until it is gone, which takes its context a while."""
@@ -143,6 +139,11 @@ class Launcher:
         """Wait until it is gone. Does nothing while it is alive."""
         if self._reaper is not None:
             self._reaper.join()
+
+
+def unseen(difference: float, usual: float, seconds: float) -> float:
+    """What to charge for ``difference`` between host clock and events, usually ``usual``, in a call of ``seconds``."""
+    return max(0.0, difference - usual - SLACK_SECONDS - SLACK_SHARE * seconds)
 
 
 def _failure(text: str, lost: bool) -> CandidateFailure:

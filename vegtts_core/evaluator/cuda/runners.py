@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vegtts_core.evaluator.cuda.launching import Launcher, LauncherLost
+from vegtts_core.evaluator.cuda.launching import Launcher, LauncherLost, unseen
 from vegtts_core.evaluator.cuda.memory import DeviceArena
 from vegtts_core.evaluator.processes import CandidateFailure, Process
 from vegtts_core.evaluator.runner import Call
@@ -56,7 +56,7 @@ class KernelRunner:
         with self._lost():
             self._launcher.request("trust", [self._session.own_kernels.fd])
             self._launcher.request("load", [self._session.own_kernels.fd], arguments="P", launch=launch)
-            self._launcher.calibrate([[2, 0]], cold=True)
+            self._launcher.calibrate([[2, 0]])
 
     @contextlib.contextmanager
     def _lost(self) -> Iterator[None]:
@@ -137,21 +137,25 @@ class HereRunner:
         """One call. See `vegtts_core.evaluator.runner.Runner`."""
         arguments = self._session.arguments()
         torch.cuda.synchronize()
-        gate = self._session.own_kernels.gate if self.gated and when_done is not None else contextlib.nullcontext
+        timed = self.gated and when_done is not None
         if when_done is not None:
             self._session.flush()
-        with gate():
+        with self._session.own_kernels.gate() if timed else contextlib.nullcontext():
             self._start.record()
             result = self._module(*arguments)
             self._end.record()
         torch.cuda.synchronize()
+        host = time.perf_counter() - self._session.own_kernels.opened
         # The trusted reference may return a view of its input: take the result before that is overwritten.
         dense = result.contiguous() if when_done is None else result.clone()
         del result
         if when_done is not None:
             when_done()
         self._output.tensors[0].copy_(dense)
-        return Call(self._start.elapsed_time(self._end) / 1e3, 0.0)
+        seconds = self._start.elapsed_time(self._end) / 1e3
+        if not timed:
+            return Call(seconds, 0.0)
+        return Call(seconds, unseen(host - seconds, self._session.own_kernels.overhead, seconds))
 
     def close(self) -> None:
         """Let go of the module."""

@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from typing import Any
 
 from vegtts_core.kernels.cuda.gate import FLUSH, FLUSH_BLOCK, FLUSH_GRID, GATE, LIMIT_NANOSECONDS
@@ -66,10 +67,10 @@ class _Launcher:
         self._context = self._device.make_context()
         self._number = device
         cache = self._device.get_attribute(cuda.device_attribute.L2_CACHE_SIZE)
-        self._flushed = FLUSH_FACTOR * cache // 16
-        self._memory_to_flush = cuda.mem_alloc(16 * self._flushed)
+        self._words = FLUSH_FACTOR * cache // 16
+        self._memory_to_flush = cuda.mem_alloc(16 * self._words)
         self._stream = cuda.Stream()
-        self._start, self._end = cuda.Event(), cuda.Event()
+        self._flushed, self._start, self._end = cuda.Event(), cuda.Event(), cuda.Event()
         self._memory: list[Any] = []
         self._module: Any = None
         self._kernel: Any = None
@@ -132,27 +133,35 @@ class _Launcher:
         """Launch once; seconds between the events around it.
 
         An argument is [memory's number, offset] or [number]. ``cold``: the second-level cache holds other data first.
-        ``gated``: a cold launch waits until it is queued, so that nothing of the host's is in the time.
+        ``gated``: a cold launch waits until it is queued, so that nothing of the host's is in the time; "unseen" is what
+        this process's clock then saw from the opening of the gate to the end of all work, beyond the events' seconds.
         """
         memory = self._memory
         values = [memory[int(a[0])].address + int(a[1]) if len(a) == 2 else a[0] for a in arguments]
+        gated = gated and cold
+        opened = 0.0
         try:
             if cold:
                 self._flush_cache()
-                if gated:
-                    self._close_gate()
+            if gated:
+                self._close_gate()
             self._start.record(self._stream)
             self._kernel.prepared_async_call(self._grid, self._block, self._stream, *values, shared_size=self._shared)
             self._end.record(self._stream)
+            if gated:
+                self._flushed.synchronize()
         finally:
-            self._flag[0] = self._turn  # open
-        self._end.synchronize()
+            opened = time.perf_counter()
+            self._flag[0] = self._turn
         self._context.synchronize()
-        return {"seconds": self._start.time_till(self._end) / 1e3}
+        host = time.perf_counter() - opened
+        seconds = self._start.time_till(self._end) / 1e3
+        return {"seconds": seconds} | ({"unseen": host - seconds} if gated else {})
 
     def _flush_cache(self) -> None:
-        buffer = (int(self._memory_to_flush), self._flushed)
+        buffer = (int(self._memory_to_flush), self._words)
         self._flush.prepared_async_call(FLUSH_GRID, FLUSH_BLOCK, self._stream, *buffer)
+        self._flushed.record(self._stream)
 
     def _close_gate(self) -> None:
         self._turn += 1
