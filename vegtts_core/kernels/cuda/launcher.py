@@ -133,8 +133,8 @@ class _Launcher:
         """Launch once; seconds between the events around it.
 
         An argument is [memory's number, offset] or [number]. ``cold``: the second-level cache holds other data first.
-        ``gated``: a cold launch waits until it is queued, so that nothing of the host's is in the time; "unseen" is what
-        this process's clock then saw from the opening of the gate to the end of all work, beyond the events' seconds.
+        ``gated``: a cold launch waits until it is queued, so that nothing of the host's is in the time; "unseen" is
+        what this process's clock then saw from the gate's opening to the end of all work, beyond the events' seconds.
         """
         memory = self._memory
         values = [memory[int(a[0])].address + int(a[1]) if len(a) == 2 else a[0] for a in arguments]
