@@ -176,7 +176,7 @@ def test_a_measurement_is_made_kept_and_used(capsys, cache, tmp_path, tiny_polic
 @pytest.mark.slow
 def test_a_measured_plan_holds_for_a_real_run(capsys, cache, tmp_path):
     """Measured on this machine, planned, then run: rollouts and prompt tokens exact, time within 30%."""
-    from vegtts_core.search.best_of_n import BestOfNParameters, best_of_n
+    from vegtts_core.search import BestOfNParameters, best_of_n
 
     run = {"tasks": "subset_1", "seeds": [7], "k": 16, "temperature": 0.25, "max_new_tokens": 64}
     path = tmp_path / "small.yaml"

@@ -21,11 +21,11 @@ from vegtts_core.policy.engine import AttentionPath
 from vegtts_core.policy.gguf import converted_folder
 from vegtts_core.policy.render import prompt_token_ids
 from vegtts_core.policy.transformers_policy import TransformersPolicy
-from vegtts_core.search.best_of_n import BestOfNParameters
+from vegtts_core.search.parameters import BestOfNParameters
 from vegtts_core.tasks import load_tasks
 from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.slots import build_slots, schedule
-from vegtts_core.training.warm_start import WarmStartParameters
+from vegtts_core.training.warm_start_parameters import WarmStartParameters
 
 TASKS = (4, 5, 12, 14, 15, 18, 28, 29)
 COUNT = prompt_counter("embedded")

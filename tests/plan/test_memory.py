@@ -19,7 +19,7 @@ from vegtts_core.plan.prompts import prompt_counter
 from vegtts_core.policy.engine import AttentionPath, engine_for
 from vegtts_core.policy.load import LoraParameters, load_policy, load_trainable
 from vegtts_core.policy.types import SamplingParameters
-from vegtts_core.search.best_of_n import BestOfNParameters
+from vegtts_core.search.parameters import BestOfNParameters
 from vegtts_core.training.groups import Group, UpdateParameters
 from vegtts_core.training.logprobs import PromptPath, completion_logprobs, prompt_path
 from vegtts_core.training.parameters import AdaptationParameters

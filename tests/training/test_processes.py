@@ -30,7 +30,8 @@ from vegtts_core.training.groups import shares
 from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.processes import Processes, join
 from vegtts_core.training.sharding import Shards
-from vegtts_core.training.warm_start import WarmStartParameters, warm_start
+from vegtts_core.training.warm_start import warm_start
+from vegtts_core.training.warm_start_parameters import WarmStartParameters
 
 COUNT = 2
 NO_DEEPSPEED = pytest.mark.skipif(

@@ -24,7 +24,7 @@ from vegtts_core.project import recorded_folder
 from vegtts_core.tasks import load_tasks
 from vegtts_core.tasks.load import named_selections
 from vegtts_core.training.parameters import AdaptationParameters
-from vegtts_core.training.warm_start import WarmStartParameters
+from vegtts_core.training.warm_start_parameters import WarmStartParameters
 
 #: The file that holds appendix A.
 PAPER = "paper"

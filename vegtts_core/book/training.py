@@ -52,7 +52,8 @@ def outer_loop(source: str, params: str | Path, seed: int | None = None) -> Oute
 def _live(values: Mapping[str, object], params: str | Path, seed: int | None) -> OuterLoop:
     from vegtts_core.training.adaptation import adapt
     from vegtts_core.training.parameters import AdaptationParameters
-    from vegtts_core.training.warm_start import WarmStartParameters, warm_start
+    from vegtts_core.training.warm_start import warm_start
+    from vegtts_core.training.warm_start_parameters import WarmStartParameters
 
     given: dict[str, object] = {"seed": seed}
     warm = None

@@ -17,13 +17,14 @@ from vegtts_core.kernels.types import Language
 from vegtts_core.plan.families import PROBE, Family, TransferParameters
 from vegtts_core.plan.model_facts import ModelFacts, model_facts
 from vegtts_core.plan.prompts import PromptCounter
-from vegtts_core.search.best_of_n import BestOfNParameters
+from vegtts_core.search.parameters import BestOfNParameters
 from vegtts_core.tasks import load_tasks
 from vegtts_core.training.demonstrations import demonstrations
 from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.slots import Slot, build_slots, refuse_evaluation_tasks, schedule
 from vegtts_core.training.teacher import Feedback, teacher_prompt
-from vegtts_core.training.warm_start import FIRST, WarmStartParameters
+from vegtts_core.training.warm_start import FIRST
+from vegtts_core.training.warm_start_parameters import WarmStartParameters
 
 
 @dataclass(frozen=True)

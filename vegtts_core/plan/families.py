@@ -12,9 +12,9 @@ from typing import Any
 
 from vegtts_core.errors import UserError
 from vegtts_core.parameters import Parameters, read_yaml
-from vegtts_core.search.best_of_n import BestOfNParameters
+from vegtts_core.search.parameters import BestOfNParameters
 from vegtts_core.training.parameters import AdaptationParameters
-from vegtts_core.training.warm_start import WarmStartParameters
+from vegtts_core.training.warm_start_parameters import WarmStartParameters
 
 #: Which recorded runs stand for a section; no family of its own.
 RECORDED = "recorded"

@@ -37,7 +37,7 @@ from vegtts_core.training.logprobs import completion_logprobs
 from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.slots import Slot, build_slots
 from vegtts_core.training.update import train
-from vegtts_core.training.warm_start import WarmStartParameters
+from vegtts_core.training.warm_start_parameters import WarmStartParameters
 
 #: Prompts, rollouts of each, and candidates that a measurement looks at, at most.
 PROMPTS, ROLLOUTS, CANDIDATES = 5, 16, 40

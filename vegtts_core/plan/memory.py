@@ -17,7 +17,7 @@ from vegtts_core.plan.waves import ITEM, call_batches
 from vegtts_core.policy.attention import SUFFIX_BLOCK
 from vegtts_core.training.logprobs import KEPT_LOGITS, MAX_LOGITS, PASS_TOKENS
 from vegtts_core.training.parameters import AdaptationParameters
-from vegtts_core.training.warm_start import WarmStartParameters
+from vegtts_core.training.warm_start_parameters import WarmStartParameters
 
 FLOAT = 4
 #: Copies of all of a group's logits that exist at a time in TRL's own path: they and their gradient.

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from vegtts_core.errors import UserError
 from vegtts_core.runs.store import Run
-from vegtts_core.search.best_of_n import KIND, BestOfNParameters, best_of_n
+from vegtts_core.search.best_of_n import KIND, best_of_n
+from vegtts_core.search.parameters import BestOfNParameters
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

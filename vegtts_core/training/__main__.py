@@ -14,7 +14,8 @@ from vegtts_core.training.adaptation import adapt
 from vegtts_core.training.outer_loop import outer_loop
 from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.processes import first_process, leave, shown_here
-from vegtts_core.training.warm_start import WarmStartParameters, warm_start
+from vegtts_core.training.warm_start import warm_start
+from vegtts_core.training.warm_start_parameters import WarmStartParameters
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,8 @@ from vegtts_core.training.adaptation import adapt
 from vegtts_core.training.checkpoints import export_adapter, step_folder
 from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.processes import first_process
-from vegtts_core.training.warm_start import WarmStartParameters, warm_start
+from vegtts_core.training.warm_start import warm_start
+from vegtts_core.training.warm_start_parameters import WarmStartParameters
 
 
 def outer_loop(

@@ -15,22 +15,18 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 from rich.console import Console
 from rich.progress import Progress
 
 from vegtts_core import __version__
-from vegtts_core.cluster.parameters import PooledParameters
 from vegtts_core.errors import UserError
-from vegtts_core.evaluator import EvaluatorSettings
-from vegtts_core.evaluator.types import ProtocolName
 from vegtts_core.judging import Judge
 from vegtts_core.kernels.types import Language
-from vegtts_core.policy.load import LoraParameters, load_trainable
+from vegtts_core.policy.load import load_trainable
 from vegtts_core.policy.render import prompt_token_ids
 from vegtts_core.policy.transformers_policy import TransformersPolicy
 from vegtts_core.policy.types import Completion, SamplingParameters, StopReason
@@ -39,58 +35,20 @@ from vegtts_core.runs import machine
 from vegtts_core.runs.files import append_line, read_lines
 from vegtts_core.runs.rows import completion_columns, identity_facts
 from vegtts_core.runs.store import Run, RunStore, fingerprint, load_run
-from vegtts_core.scaffolds.examples import DEFAULT_EXAMPLES
-from vegtts_core.tasks import Size
 from vegtts_core.training.checkpoints import adapter_sha256, latest_step, step_folder
 from vegtts_core.training.demonstrations import demonstrations
-from vegtts_core.training.groups import Group, StepReport, UpdateParameters
-from vegtts_core.training.parameters import ScaffoldName
+from vegtts_core.training.groups import StepReport
+from vegtts_core.training.kept_candidates import kept_candidates, weighted_group
 from vegtts_core.training.processes import join
-from vegtts_core.training.slots import Slot, build_slots, refuse_evaluation_tasks, write_prompts
+from vegtts_core.training.slots import build_slots, refuse_evaluation_tasks, write_prompts
+from vegtts_core.training.stage_record import of_stage
 from vegtts_core.training.update import train
+from vegtts_core.training.warm_start_parameters import WarmStartParameters
 
 KIND = "warm_start"
 #: The first stage: the untrained policy's samples, or worked answers in their place. Rounds count from 1.
 FIRST = 0
 _STREAM = 0x3A57
-
-
-class WarmStartParameters(PooledParameters):
-    """A warm start. ``power``: a kept candidate weighs speedup ** power within its task."""
-
-    policy: str = "embedded"
-    lora: LoraParameters = LoraParameters()
-    device: Literal["cpu", "cuda"] = "cpu"
-    evaluation_device: Literal["cpu", "cuda"] | None = None
-    scaffolds: tuple[ScaffoldName, ...] = Field(("forward",), min_length=1)
-    tasks: str | tuple[int | str, ...] = "l1_seed42_train"
-    split: str = "l1_seed42"
-    size: Size = Size.CPU
-    examples: tuple[int, ...] = DEFAULT_EXAMPLES
-    """In the prompts of the first stage, whose samples are the untrained policy's; later prompts are bare, and so are
-    all that the adapter is fitted to."""
-    seed: int = 42
-    rounds: int = Field(0, ge=0)
-    """Further stages: sample from the policy as fitted, judge, fit to all that was kept."""
-    k: int = Field(16, ge=1)
-    temperature: float = Field(1.0, gt=0)
-    max_new_tokens: int = Field(96, ge=1)
-    demonstrations: dict[str, int] = Field(default_factory=dict)
-    """Worked answers per task in the scaffolds named here; they stand for the first stage's samples."""
-    epochs: float = Field(2.0, gt=0)
-    """Passes over what was kept, per fit."""
-    tasks_per_update: int = Field(8, ge=1)
-    power: float = Field(1.0, ge=0)
-    most: int = Field(16, ge=1)
-    """Kept candidates of a task and scaffold that enter a fit, the fastest first."""
-    update: UpdateParameters = UpdateParameters(learning_rate=2.0e-4, schedule="linear")
-    protocol: ProtocolName = ProtocolName.SOUND
-    evaluator: EvaluatorSettings = EvaluatorSettings()
-
-    @property
-    def judged_on(self) -> Literal["cpu", "cuda"]:
-        """The device that candidates are measured on."""
-        return self.evaluation_device or self.device
 
 
 def warm_start(parameters: WarmStartParameters, folder: Path | None = None, *, console: Console | None = None) -> Run:
@@ -223,25 +181,15 @@ class _WarmStart:
             self.progress.remove_task(bar)
         return time.perf_counter() - started
 
-    def _kept(self, stage: int) -> dict[str, list[tuple[list[int], float]]]:
-        """By slot: token ids and speedup of every distinct correct candidate of this and earlier stages."""
-        kept: dict[str, dict[str, tuple[list[int], float]]] = {}
-        for row in (self.judge.row(row) for row in self.store.units()[0] if row["step"] <= stage):
-            if row["reward"] > 0 and row["stop_reason"] != StopReason.LENGTH:
-                own = kept.setdefault(f"{row['scaffold']}:{row['task']}", {})
-                before = own.get(row["fingerprint"])
-                if before is None or len(row["token_ids"]) < len(before[0]):  # the plainest way of writing it
-                    own[row["fingerprint"]] = (list(row["token_ids"]), row["reward"])
-        return {
-            key: sorted(found.values(), key=lambda each: -each[1])[: self.parameters.most]
-            for key, found in kept.items()
-        }
-
     def _fit(self, model: Any, stage: int, facts: dict[str, Any], rows: list[dict[str, Any]], seconds: float) -> None:
         """Maximum likelihood on what was kept, weighted; a stage that kept nothing changes nothing."""
         parameters = self.parameters
-        kept = self._kept(stage)
-        groups = [self._group(self.slots[key], found) for key, found in kept.items()]
+        judged = (self.judge.row(row) for row in self.store.units()[0] if row["step"] <= stage)
+        kept = kept_candidates(judged, parameters.most)
+        groups = [
+            weighted_group(prompt_token_ids(self.tokenizer, self.slots[key].prompt), found, parameters.power)
+            for key, found in kept.items()
+        ]
         per = parameters.tasks_per_update
         updates = max(1, math.ceil(parameters.epochs * len(groups) / per)) if groups else 0
         order = np.random.default_rng([parameters.seed, stage, _STREAM])
@@ -278,41 +226,21 @@ class _WarmStart:
         self.progress.remove_task(bar)
         if any(record["step"] == stage for record in read_lines(self.records)):
             return
-        right = [row for row in rows if row["reward"] > 0]
-        sampled = [row for row in rows if row["logprobs"]]
-        tokens = sum(facts["prompt_tokens"][f"{row['scaffold']}:{row['task']}"] + row["tokens"] for row in sampled)
-        record = {
-            "step": stage,
-            "rollouts": len(sampled),
-            "demonstrations": len(rows) - len(sampled),
-            "correct": len(right) / max(1, len(rows)),
-            "tasks_with_correct": len({f"{row['scaffold']}:{row['task']}" for row in right}),
-            "tasks": len({f"{row['scaffold']}:{row['task']}" for row in rows}),
-            "kept": sum(len(found) for found in kept.values()),
-            "updates": updates,
-            "loss": losses[-1] if losses else None,
-            "student_tokens": tokens,
-            "teacher_tokens": 0,
-            "sampling_seconds": facts["sampling_seconds"],
-            "evaluation_seconds": seconds,
-            "update_seconds": time.perf_counter() - started,
-        }
-        record["wall_seconds"] = record["device_seconds"] = sum(
-            record[name] for name in ("sampling_seconds", "evaluation_seconds", "update_seconds")
+        record = of_stage(
+            stage,
+            rows,
+            facts,
+            kept=sum(len(found) for found in kept.values()),
+            updates=updates,
+            loss=losses[-1] if losses else None,
+            evaluation_seconds=seconds,
+            update_seconds=time.perf_counter() - started,
         )
         append_line(self.records, record)
         self.console.print(
             f"stage {stage}: correct {record['correct']:.0%}, a correct one on {record['tasks_with_correct']} of "
             f"{record['tasks']}, kept {record['kept']}, {record['wall_seconds']:.0f} s",
             highlight=False,
-        )
-
-    def _group(self, slot: Slot, found: list[tuple[list[int], float]]) -> Group:
-        """Weights sum to 1 per task, so that a task with many candidates does not drown the others."""
-        weights = np.array([speedup for _, speedup in found]) ** self.parameters.power
-        tokens = sum(len(ids) for ids, _ in found) / len(found)
-        return Group(
-            prompt_token_ids(self.tokenizer, slot.prompt), [ids for ids, _ in found], weights / weights.sum() * tokens
         )
 
     def _load_previous(self, model: Any, stage: int) -> None:
