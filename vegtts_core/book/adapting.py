@@ -60,7 +60,7 @@ def policy_text(run: Run) -> str:
 
 def machine_text(run: Run) -> str:
     """Where candidates were measured: ``2 cores of AMD EPYC``."""
-    machine = run.manifest["machine"]
+    machine = run.measured_on
     processor = f"{machine['cores']} cores of {machine['cpu']}"
     return f"one {machine['gpu']} beside {processor}" if "gpu" in machine else processor
 

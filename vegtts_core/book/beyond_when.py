@@ -50,7 +50,7 @@ def headrooms(runs: Mapping[str, Run]) -> dict[tuple[str, str, int], float]:
 
 
 def _place(run: Run) -> tuple[str, str]:
-    return str(run.manifest["parameters"]["size"]), str(run.manifest["machine"].get("device", "cpu")).split(" ")[0]
+    return str(run.manifest["parameters"]["size"]), str(run.measured_on.get("device", "cpu")).split(" ")[0]
 
 
 def groups(searches: Mapping[str, Run], adaptations: Mapping[str, Run], names: Mapping[str, str]) -> pd.DataFrame:

@@ -208,7 +208,14 @@ def families(runs: Sequence[Ran]) -> pd.DataFrame:
         row: dict[str, Any] = {"family": family.replace("_", " "), "runs": len(mine)}
         for name, read in _RUN.items():
             row[name] = listed(dict.fromkeys(str(read(run.parameters)) for run in mine if _has(read, run))) or None
-        row["machine"] = listed(dict.fromkeys(in_full(run.manifest.get("machine") or {}) for run in mine)) or None
+        row["machine"] = (
+            listed(
+                dict.fromkeys(
+                    in_full(run.manifest.get("remeasured", run.manifest).get("machine") or {}) for run in mine
+                )
+            )
+            or None
+        )
         row["commit"] = listed(dict.fromkeys(_commit(run.manifest) for run in mine)) or None
         rows.append(row)
     return pd.DataFrame(rows)

@@ -50,7 +50,7 @@ def label(run: Run) -> str:
 
 def card(run: Run) -> str:
     """What a run was measured on, in a word: ``H100``, ``CPU``."""
-    return str(run.manifest["machine"].get("gpu", "")).removeprefix("NVIDIA ").split(" ")[0] or "CPU"
+    return str(run.measured_on.get("gpu", "")).removeprefix("NVIDIA ").split(" ")[0] or "CPU"
 
 
 def policy(run: Run) -> str:

@@ -53,6 +53,11 @@ class Run:
     references: pd.DataFrame
     steps: pd.DataFrame = field(default_factory=pd.DataFrame)
 
+    @property
+    def measured_on(self) -> dict[str, Any]:
+        """The machine that its candidates were measured on, `vegtts_core.remeasuring` included."""
+        return self.manifest.get("remeasured", self.manifest)["machine"]
+
 
 def fingerprint(kind: str, parameters: Mapping[str, Any]) -> str:
     """The name of a run: a digest of its kind and parameters."""
