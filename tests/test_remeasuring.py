@@ -57,6 +57,8 @@ def test_times_are_new_and_the_rest_is_as_it_was(tmp_path: Path, capsys: pytest.
     assert (new.samples.loc[right, "reward"] == new.samples.loc[right, "sound_speedup"]).all()
     assert new.references["reference_seconds"].iloc[0] != old.references["reference_seconds"].iloc[0]
     assert new.manifest["remeasured"]["why"] == "A test." and new.manifest["remeasured"]["candidates"] == 2
+    for when in ("before", "after"):
+        assert sum(new.manifest["remeasured"]["decisions"][when].values()) == 2
     assert new.manifest["corrections"] == ["another correction"] and new.manifest["git"] == old.manifest["git"]
     assert new.measured_on == new.manifest["remeasured"]["machine"] and old.measured_on == old.manifest["machine"]
 

@@ -1,12 +1,12 @@
 """Recorded rollouts measured again, without paying for them again: the completions stay, what a clock decides is new.
 
-    python -m vegtts_core.remeasuring RUN [RUN ...] --out FOLDER --why "one sentence"
+    python -m vegtts_core.remeasuring RUN [RUN ...] --out FOLDER --why "one sentence" [--tasks KEY ...]
 
 For when the evaluator has become better, or another device is asked about. Every distinct candidate that reached a
 recorded run's timing is parsed and evaluated anew under that run's settings, once for all runs that have it, and where
 the run timed its correct candidates a second time, so are these; references too. What ended before (refused, not
 compiled, wrong) stays as it was, and so do sampling, costs and steps. The rewards of a run that moves weights stay as
-well: they are what it was trained with.
+well: they are what it was trained with. ``--tasks`` leaves all other tasks alone.
 
 ``FOLDER/<name of the run>`` is the new run; its manifest says under ``remeasured`` where, with what and why. Verdicts
 are in ``FOLDER/verdicts.jsonl`` as they come: a killed call goes on where it was.
@@ -19,7 +19,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +120,12 @@ class Ledger:
 
 
 def candidates_of(run: Run, tasks: Mapping[str, Task], device: str) -> dict[Key, Candidate]:
-    """The distinct candidates of the rows that reached timing. Raises UserError if one is read otherwise today."""
+    """The distinct candidates of ``tasks`` that reached timing. Raises UserError if one is read otherwise today."""
     found: dict[Key, Candidate] = {}
     for task, scaffold, completion, fingerprint, stage in zip(
         *(run.samples[name] for name in ("task", "scaffold", "completion", "fingerprint", "stage")), strict=True
     ):
-        if stage not in _TIMED:
+        if stage not in _TIMED or task not in tasks:
             continue
         if (task, fingerprint) in found:
             continue
@@ -144,9 +144,17 @@ def timed_again(run: Run) -> bool:
     return "retimed_correct" in run.samples and bool(run.samples["retimed_correct"].notna().any())
 
 
-def measure(runs: Sequence[Run], conditions: Conditions, ledger: Ledger, console: Console) -> None:
-    """Fill the ledger, task by task. Raises UserError as the evaluator does."""
+def chosen_tasks(runs: Sequence[Run], only: Sequence[str] = ()) -> list[str]:
+    """Keys of the runs' tasks; of ``only`` those, where any are named. Raises UserError for one that no run has."""
     keys = sorted({key for run in runs for key in run.samples["task"].unique()})
+    unknown = sorted(set(only) - set(keys))
+    if unknown:
+        raise UserError(f"No run has a task {unknown[0]!r}: they have {', '.join(keys)}.")
+    return [key for key in keys if not only or key in only]
+
+
+def measure(runs: Sequence[Run], keys: Sequence[str], conditions: Conditions, ledger: Ledger, console: Console) -> None:
+    """Fill the ledger, task by task. Raises UserError as the evaluator does."""
     tasks = {key: get_task(key, Size(conditions.size)) for key in keys}
     per_run = [(run, candidates_of(run, tasks, conditions.device)) for run in runs]
     wanted = {key: candidate for _, found in per_run for key, candidate in found.items()}
@@ -182,15 +190,15 @@ def _key(candidate: Candidate) -> Key:
     return candidate.task_key, candidate.fingerprint
 
 
-def rewritten(run: Run, ledger: Ledger) -> pa.Table:
-    """The run's samples with the new verdicts, in the old ones' schema and order."""
+def rewritten(run: Run, keys: Sequence[str], ledger: Ledger) -> pa.Table:
+    """The run's samples with the new verdicts of these tasks, in the old ones' schema and order."""
     old = pq.read_table(run.folder / "samples.parquet")
     rows = old.to_pylist()
     rewards = run.manifest["kind"] in ("best_of_n", "probe")
     for row in rows:
-        verdict = ledger.first.get((row["task"], row["fingerprint"])) if row["stage"] in _TIMED else None
-        if verdict is None:
+        if row["stage"] not in _TIMED or row["task"] not in keys:
             continue
+        verdict = ledger.first[row["task"], row["fingerprint"]]
         again = ledger.again.get((row["task"], row["fingerprint"]))
         reward = verdict.sound.reward if verdict.sound else 0.0
         columns = verdict_columns(verdict, reward if rewards else row["reward"])
@@ -204,42 +212,58 @@ def rewritten(run: Run, ledger: Ledger) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=old.schema)
 
 
-def write(run: Run, ledger: Ledger, target: Path, facts: Mapping[str, Any]) -> None:
-    """The run with its new verdicts, as a folder of its own."""
+def write(run: Run, keys: Sequence[str], ledger: Ledger, target: Path, facts: Mapping[str, Any]) -> None:
+    """The run with its new verdicts of these tasks, as a folder of its own."""
     target.mkdir(parents=True, exist_ok=True)
     for name in run.manifest["files"]:
         shutil.copyfile(run.folder / name, target / name)
-    table = rewritten(run, ledger)
+    table = rewritten(run, keys, ledger)
     write_atomically(target / "samples.parquet", lambda path: pq.write_table(table, path, compression="zstd"))
     corrections = [text for text in run.manifest.get("corrections", ()) if not text.startswith("references.json")]
     if len(run.references):
         old = run.references.to_dict("records")
-        write_json(target / "references.json", [ledger.references.get(row["task"], row) for row in old])
+        write_json(
+            target / "references.json", [ledger.references[row["task"]] if row["task"] in keys else row for row in old]
+        )
     manifest = {name: value for name, value in run.manifest.items() if name != "corrections"}
     manifest |= {"corrections": corrections} if corrections else {}
     files = {name: about | {"sha256": sha256_of(target / name)} for name, about in manifest["files"].items()}
-    keys = set(zip(run.samples["task"], run.samples["fingerprint"], strict=True))
-    measured = sum(key in keys for key in ledger.first)
-    write_json(target / "manifest.json", manifest | {"files": files, "remeasured": {**facts, "candidates": measured}})
+    own = set(zip(run.samples["task"], run.samples["fingerprint"], strict=True))
+    tasks = sorted({key for key, _ in own} & set(keys))
+    counts = {"before": decisions(run), "after": decisions(replace(run, samples=table.to_pandas()))}
+    changed = {name: {decision: int(n) for decision, n in found.items()} for name, found in counts.items()}
+    about = {
+        **facts,
+        "decisions": changed,
+        "tasks": tasks,
+        "candidates": sum(key in own and key[0] in keys for key in ledger.first),
+    }
+    write_json(target / "manifest.json", manifest | {"files": files, "remeasured": about})
     load_run(target)
 
 
 def decisions(run: Run) -> pd.Series:
-    """How many distinct candidates got each decision of the sound protocol."""
+    """How many distinct candidates that reached timing got each decision of the sound protocol."""
     distinct = run.samples.drop_duplicates(subset=["task", "fingerprint"])
     return distinct.loc[distinct["stage"].isin(_TIMED), "sound_decision"].value_counts()
 
 
-def remeasure(folders: Iterable[Path], out: Path, why: str, console: Console | None = None) -> list[Path]:
-    """Measure the runs in ``folders`` again, into ``out``. Returns the new runs' folders. Raises UserError."""
+def remeasure(
+    folders: Iterable[Path], out: Path, why: str, only: Sequence[str] = (), console: Console | None = None
+) -> list[Path]:
+    """Measure the runs in ``folders`` again, into ``out``; ``only``: these tasks (all if none is named).
+
+    Returns the new runs' folders. Raises UserError.
+    """
     console = console or Console(stderr=True)
     runs = [load_run(folder) for folder in folders]
     conditions = Conditions.of(runs)
     facts = machine.facts(conditions.device, find_project_root()) | {"why": why}
     ledger = Ledger.opened(out, facts)
-    measure(runs, conditions, ledger, console)
+    keys = chosen_tasks(runs, only)
+    measure(runs, keys, conditions, ledger, console)
     for run in runs:
-        write(run, ledger, out / run.folder.name, facts)
+        write(run, keys, ledger, out / run.folder.name, facts)
     return [out / run.folder.name for run in runs]
 
 
@@ -252,10 +276,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
     parser.add_argument("--out", type=Path, required=True, help="where the new runs go")
+    parser.add_argument("--tasks", nargs="+", default=[], help="keys of tasks, as in level1/12: only these")
     parser.add_argument("--why", required=True, help="one sentence for the manifests")
     chosen = parser.parse_args(arguments)
     try:
-        for old, new in zip(chosen.runs, remeasure(chosen.runs, chosen.out, chosen.why), strict=True):
+        for old, new in zip(chosen.runs, remeasure(chosen.runs, chosen.out, chosen.why, chosen.tasks), strict=True):
             before, after = decisions(load_run(old)), decisions(load_run(new))
             names = sorted({*before.index, *after.index})
             print(new, *(f"{name} {before.get(name, 0)} -> {after.get(name, 0)}" for name in names), sep="  ")

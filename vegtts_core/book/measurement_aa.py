@@ -30,7 +30,7 @@ DECISIONS = ("faster", "slower", "same", "undecided")
 #: What the project set out for: identical code is called faster at most this often under the sound protocol.
 TARGET = 0.01
 
-_FOLDERS = {"cpu": "A/A (CPU)", "cuda": "A/A (GPU)"}
+_FOLDERS = {"cpu": "A/A (CPU)", "cuda": "A/A (GPU)", "cuda_kernels": "A/A of kernels (GPU)"}
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,15 @@ class Calibration:
 
     @property
     def where(self) -> str:
-        """Device and shapes."""
+        """Device and shapes, and whether kernels were measured rather than bodies of forward."""
         parameters = self.manifest["parameters"]
         name = label(self.manifest["machine"], parameters["device"])
-        return f"{name}, {SHAPES.get(parameters['size'], parameters['size'])}"
+        return f"{name}, {SHAPES.get(parameters['size'], parameters['size'])}{', kernels' if self.of_kernels else ''}"
+
+    @property
+    def of_kernels(self) -> bool:
+        """Whether a kernel was its own candidate, in a launcher, and its own reference, where references run."""
+        return self.manifest["parameters"].get("scaffold") == "template"
 
     @property
     def sound_settings(self) -> Mapping[str, Any]:
@@ -71,7 +76,7 @@ def calibrations() -> list[Calibration]:
 
 def absent(found: Sequence[Calibration]) -> str:
     """A sentence for a caption about the devices that were not measured; else empty."""
-    there = {each.manifest["parameters"]["device"] for each in found}
+    there = {each.manifest["parameters"]["device"] + ("_kernels" if each.of_kernels else "") for each in found}
     missing = [what for name, what in _FOLDERS.items() if name not in there]
     return f" Not recorded for this edition: {'; '.join(missing)}." if missing else ""
 
