@@ -117,6 +117,8 @@ record: $(READY) ## Measure anew what chapters 3.1 and 9 read, on an idle machin
 	@$(PY) benchmarks/tuning_spread.py --device $(DEVICE) --count 6 --rounds 5 --out data/measurement/tuning_spread_$(DEVICE).json
 	@if [ $(DEVICE) = cuda ]; then \
 	  $(PY) benchmarks/shared_stream.py --out data/measurement/shared_stream.json && \
+	  $(PY) benchmarks/launch_gate.py --out data/measurement/launch_gate.json && \
+	  $(PY) -m vegtts_core.evaluator.calibration --device cuda --scaffold template --size kernelbench --per-process 5 && \
 	  $(PY) benchmarks/evaluator.py --device cuda --out data/measurement/evaluator_cuda_small.json && \
 	  $(PY) benchmarks/evaluator.py --device cuda --size kernelbench $(if $(KERNELBENCH),--kernelbench $(KERNELBENCH)) --out data/measurement/evaluator_cuda.json; \
 	else \

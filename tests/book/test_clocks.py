@@ -1,10 +1,22 @@
-"""Chapter 9's comparison of two clocks: medians by task, and what is called a lean."""
+"""Chapter 9's comparison of two clocks: the gate's experiment, what it changed, and medians by task."""
+
+from __future__ import annotations
+
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from vegtts_core.book import clocks, study
+from vegtts_core.book.measurement import NOTHING, Recording, recorded
 from vegtts_core.book.tables import Table
+from vegtts_core.runs import Run
+
+
+def recording(ratio: float) -> Recording:
+    row = dict.fromkeys(("kernel in a launcher", "kernel where references run", "reference"), 100.0)
+    row |= {"kernel where references run, no gate": 130.0, "reference, no gate": 110.0, "task": "level1/12-diag"}
+    return Recording("launch_gate", {"table": [row], "ratio": ratio, "ratio_without": 1.3})
 
 
 def test_recorded_searches_on_a_gpu_fill_the_table():
@@ -14,13 +26,40 @@ def test_recorded_searches_on_a_gpu_fill_the_table():
     assert "µs" in clocks.text(found)
 
 
-@pytest.mark.parametrize(("lost", "said"), [(100.0, "leans against"), (5.0, "no lean")])
-def test_a_lean_is_what_the_candidate_alone_loses(lost, said):
-    found = pd.DataFrame({"candidate_lost": [lost + 30] * 3, "reference_lost": [30.0] * 3})
-    assert said in clocks.verdict(found)
+def test_tasks_that_were_not_measured_again_are_left_out():
+    run = study.studied("best_of_n_study")["best_of_n_h100_template_1"]
+    tasks = {int(key.rpartition("/")[2]) for key in run.manifest["remeasured"]["tasks"]}
+    assert set(clocks.table({"a": run})["task"]) <= tasks < set(run.samples["task_id"])
+
+
+def test_the_recorded_gate_is_shown_and_told():
+    (found,) = recorded("launch_gate")
+    table = clocks.gate(found)
+    assert len(table) >= 5 and (table[["launcher", "here"]] > 0).all(axis=None)
+    assert f"({len(table)} tasks)" in clocks.gate_text(found)
+    assert clocks.verdict(found).startswith("Behind the launch gate, yes")
+
+
+@pytest.mark.parametrize(("ratio", "said"), [(1.01, "yes"), (1.3, "leans"), (1 / 1.3, "leans")])
+def test_alike_is_what_differs_by_little(ratio: float, said: str):
+    assert said in clocks.verdict(recording(ratio))
+    assert "30.0%" in clocks.gate_text(recording(1.01)) and "10.0%" in clocks.gate_text(recording(1.01))
+
+
+def test_what_changed_is_read_from_manifests(tmp_path: Path):
+    decisions = {"before": {"slower": 3}, "after": {"faster": 2, "same": 1}}
+    none = pd.DataFrame()
+    again = Run(tmp_path, {"remeasured": {"decisions": decisions}}, none, {}, none)
+    (row,) = clocks.changes({"a": again, "b": Run(tmp_path, {}, none, {}, none)}).to_dict("records")
+    assert (row["run"], row["candidates"], row["before_slower"], row["after_faster"]) == ("a", 3, 3, 2)
 
 
 def test_runs_on_a_cpu_are_no_concern_of_it():
     own = dict(list(study.searches("recorded", "cpu").items())[:1])
     found = clocks.table(own)
-    assert not len(found) and clocks.verdict(found) == "Not measured." and "No search" in clocks.text(found)
+    assert not len(found) and "No search" in clocks.text(found)
+
+
+def test_nothing_recorded_is_said():
+    assert clocks.verdict(None) == "Not measured." and "Not recorded" in clocks.gate_text(None)
+    assert clocks.gate(None)["task"].tolist() == clocks.changes({})["run"].tolist() == [NOTHING]

@@ -21,7 +21,8 @@ def row(key, seconds=1.0, size=Size.CPU, **more):
     task = get_task(key, size)
     known = {"task": task.key, "task_id": task.id, "name": task.name, "family": "x", "size": task.size.value}
     work = {"flop": task.flop, "min_bytes": task.min_bytes, "floor_seconds": task.flop / PEAK}
-    return known | work | {"ceiling_flop_per_second": PEAK, "reference_seconds": seconds} | more
+    limits = {"ceiling_flop_per_second": PEAK, "ceiling_bytes_per_second": 1e15}
+    return known | work | limits | {"reference_seconds": seconds} | more
 
 
 def floors(*rows):
@@ -36,6 +37,10 @@ def test_zeros_that_a_contract_promises_are_not_counted() -> None:
 
 def test_a_floor_of_bytes_or_of_another_task_stays() -> None:
     assert floors(row(14, floor_seconds=0.5)) == [0.5]  # longer than the operations take: bytes decide
+    least = least_flop(get_task(14, Size.CPU)) / PEAK
+    assert floors(row(14, floor_seconds=least)) == [least]  # recorded with the least work in the first place
+    slow = row(14, ceiling_bytes_per_second=row(14)["min_bytes"] / 7.0)
+    assert floors(slow) == [7.0]  # with the least work, bytes decide
     assert floors(row(14, task="level2/14")) == [row(14)["floor_seconds"]]
     assert floors(row(14, flop=7.0, floor_seconds=7.0 / PEAK)) == [7.0 / PEAK]  # a reference of the user's own
     assert pd.isna(floors(row(14, ceiling_flop_per_second=None, floor_seconds=None))[0])

@@ -49,16 +49,18 @@ def headroom(references: pd.DataFrame) -> pd.DataFrame:
 
 
 def _floor(row: dict[Hashable, Any]) -> float:
-    """The recorded floor of a row of ``references``; where operations decide it, of those that cannot be skipped."""
+    """The recorded floor of a row of ``references``; where the reference's operations decided it, of the least work."""
     recorded, peak = _number(row["floor_seconds"]), _number(row.get("ceiling_flop_per_second"))
     flop = float(row["flop"])
-    if not flop or recorded > flop / peak * (1 + 1e-9) or np.isnan(recorded + peak):
+    if not flop or np.isnan(recorded + peak) or abs(recorded * peak / flop - 1) > 1e-9:
         return recorded
     try:
         task = get_task(row["task"], row["size"])
     except UserError:  # a task of the user's own
         return recorded
-    return least_flop(task) / peak if task.flop == flop else recorded
+    if task.flop != flop:
+        return recorded
+    return max(least_flop(task) / peak, _number(row["min_bytes"]) / _number(row["ceiling_bytes_per_second"]))
 
 
 def _number(value: Any) -> float:

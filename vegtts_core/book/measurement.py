@@ -25,6 +25,7 @@ from vegtts_core.project import find_project_root
 #: Every recording that the chapter reads, by the stem of its file, with what it holds.
 RECORDINGS = {
     "shared_stream": "four evaluations on one stream (GPU)",
+    "launch_gate": "one kernel in two places (GPU)",
     "exploits_cpu": "attempts to cheat (CPU)",
     "exploits_cuda": "attempts to cheat (GPU)",
     "evaluator_cpu": "speed of the evaluator (CPU)",

@@ -2,8 +2,8 @@
 
 Two bounds, both from a task's bytes and operations and the device's measured ceilings:
 
-    floor       every input, weight and output moved once, every operation of the reference done at the fp32 peak. What
-                share of it a candidate reaches is shown; a cleverer algorithm may beat it.
+    floor       every input, weight and output moved once, every operation of the textbook algorithm done at the fp32
+                peak (`least_flop`). What share of it a candidate reaches is shown; a cleverer algorithm may beat it.
     bound       what no right answer can beat: the output and those inputs that it must depend on, and only as many
                 operations as the best known algorithms need. It is halved, since ceilings are measured too.
 
@@ -28,6 +28,7 @@ from vegtts_core.kernels.ceilings import Ceilings, Rung, floor_seconds, measure
 from vegtts_core.kernels.cpp import cache_folder, cpu_model
 from vegtts_core.tasks import Family, InputSpec, Task
 from vegtts_core.tasks.source import run_on_meta
+from vegtts_core.tasks.work import least_flop
 
 #: Ceilings may be measured too low, on a busy machine say: a time below this share of the bound is impossible.
 _MARGIN = 0.5
@@ -40,7 +41,7 @@ MeasureCeilings = Callable[[bool], Ceilings]
 
 @dataclass(frozen=True)
 class Floor:
-    """Least times of a task in seconds: ``seconds`` as the reference is written, ``bound`` of any right answer."""
+    """Least times of a task in seconds: ``seconds`` of the textbook algorithm, ``bound`` of any right answer."""
 
     seconds: float
     bound: float
@@ -48,10 +49,10 @@ class Floor:
 
 def floor_of(task: Task, ceilings: Ceilings) -> Floor:
     """The floor and the bound of a task. See the module."""
-    seconds = floor_seconds(task.flop, task.min_bytes, ceilings)
-    structured = any(_structured(spec) for spec in task.inputs)
-    fewest = 0.0 if structured or task.family is None else _FEWEST_OPERATIONS.get(task.family, 0.0)
-    bound = floor_seconds(fewest * task.flop, least_bytes(task), ceilings)
+    operations = least_flop(task)
+    seconds = floor_seconds(operations, task.min_bytes, ceilings)
+    fewest = 0.0 if task.family is None else _FEWEST_OPERATIONS.get(task.family, 0.0)
+    bound = floor_seconds(fewest * operations, least_bytes(task), ceilings)
     return Floor(seconds, bound)
 
 

@@ -15,6 +15,7 @@ from vegtts_core.evaluator import Evaluator
 from vegtts_core.kernels.ceilings import Ceilings, floor_seconds
 from vegtts_core.scaffolds import Candidate, ForwardScaffold
 from vegtts_core.tasks import Task
+from vegtts_core.tasks.work import least_flop
 
 
 def reference_rows(
@@ -58,7 +59,7 @@ def _row(task: Task, ceilings: Ceilings) -> dict[str, Any]:
         "size": task.size.value,
         "flop": task.flop,
         "min_bytes": task.min_bytes,
-        "floor_seconds": floor_seconds(task.flop, task.min_bytes, ceilings),
+        "floor_seconds": floor_seconds(least_flop(task), task.min_bytes, ceilings),
         "ceiling_bytes_per_second": ceilings.bytes_per_second,
         "ceiling_flop_per_second": ceilings.flop_per_second,
         "reference_seconds": None,
