@@ -96,3 +96,12 @@ def test_recorded_runs_fill_every_table_figure_and_sentence():
     for sentence in [*sentences, words.spread_verdict(spread), *words.facts(limits, searches).values()]:
         assert sentence and "nan" not in sentence
     assert np.isfinite(spread["ratio"]).all()
+
+
+def test_tasks_that_were_not_measured_again_are_named():
+    one = run([candidate(4, 0, 2.0), candidate(5, 0, 2.0)])
+    assert words.stale_text({"a": one}) == ""
+    measured = sorted(set(one.samples["task"]))[:1]
+    one.manifest["remeasured"] = {"tasks": measured}
+    stale = sorted(set(one.samples["task"]) - set(measured))
+    assert one.stale_tasks == set(stale) and "Task 5 on a GPU" in words.stale_text({"a": one})

@@ -157,11 +157,11 @@ def agreement(runs: Mapping[str, Run]) -> pd.DataFrame:
 
     ``candidates``; ``outside``: share whose two 95% intervals (sound protocol) exclude each other, by the first's
     bounds and the second's lower bound and estimate; ``factor``: the largest ratio between the two speedups, with its
-    ``task``; ``typical``: the median one.
+    ``task``; ``typical``: the median one. Stale tasks of a run that was measured again are left out.
     """
     rows = []
     for label, run in runs.items():
-        samples = run.samples
+        samples = run.samples[~run.samples["task"].isin(run.stale_tasks)]
         twice = samples[(samples["sound_correct"] == True) & samples["retimed_sound_speedup"].notna()]  # noqa: E712
         twice = twice.drop_duplicates(["task", "fingerprint"])
         if twice.empty:

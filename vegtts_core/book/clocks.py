@@ -104,9 +104,8 @@ def table(searches: Mapping[str, Run]) -> pd.DataFrame:
     for name, run in searches.items():
         if card(run) == "CPU":
             continue
-        again = run.manifest.get("remeasured", {}).get("tasks")
         found = correct(run).dropna(subset=["published_speedup"])
-        found = found if again is None else found[found["task"].isin(again)]
+        found = found[~found["task"].isin(run.stale_tasks)]
         for task, group in found.groupby("task_id"):
             times = {
                 f"{side}_{protocol}": 1e6 * _medians(group[f"{protocol}_{side}_seconds"])

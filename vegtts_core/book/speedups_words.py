@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -12,6 +14,7 @@ from vegtts_core.book.headroom import (
     H100_DATA_SHEET_BYTES_PER_SECOND,
     H100_FLOP_PER_SECOND,
 )
+from vegtts_core.book.measurement import listed
 from vegtts_core.book.prose import number
 from vegtts_core.runs import Run
 from vegtts_core.tasks import Size, get_task
@@ -43,6 +46,20 @@ def facts(limits: pd.DataFrame, searches: dict[str, Run]) -> dict[str, str]:
         "other-seeds": number(float(d1["seed_43"].iloc[0]), "{:.2f}×"),
         "searches": str(len(searches)),
     }
+
+
+def stale_text(searches: Mapping[str, Run]) -> str:
+    """A sentence for a caption, with a space in front, on tasks that were not measured again; else empty."""
+    stale = sorted({int(task) for run in searches.values() for task in _ids(run)})
+    if not stale:
+        return ""
+    tasks = f"Task{'s' if len(stale) > 1 else ''} {listed(map(str, stale))}"
+    where = "{ref}`sec-measurement-clocks`"
+    return f" {tasks} on a GPU: as first measured, before the launch gate, and leaning against kernels ({where})."
+
+
+def _ids(run: Run) -> list[int]:
+    return list(run.samples.loc[run.samples["task"].isin(run.stale_tasks), "task_id"].unique())
 
 
 def fastest_text(found: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ from vegtts_core.book.adapting_words import plural
 from vegtts_core.book.prose import number
 from vegtts_core.book.selecting_words import points
 from vegtts_core.book.trajectories_words import LEVEL, changes
+from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.project import find_project_root
 
 NARROW = 8
@@ -70,17 +71,17 @@ def collapse_verdict(table: pd.DataFrame) -> str:
     if found.empty:
         return f"On no task do correct rollouts narrow to K/{NARROW} distinct candidates or fewer."
     least, most = (int(found["fewest"].agg(how)) for how in ("min", "max"))
-    slow = found[(found["fast"] == 0) & (found["speedup"] < 1)]
+    slow = found[(found["fast"] == 0) & (found["speedup"] < 1 - EvaluatorSettings().sound.minimum_effect)]
     size = f"{least}" if least == most else f"{least} to {most}"
     text = (
         f"In {len(found)} of {len(table)} pairs of run and task, correct rollouts narrow to {size} distinct candidates "
         f"at some step"
     )
     if slow.empty:
-        return f"{text}; none of these ends below the reference with no fast rollout."
+        return f"{text}; none of these ends slower than the reference with no fast rollout."
     low, high = (number(float(slow["speedup"].agg(how)), ".2f") for how in ("min", "max"))
     return (
-        f"{text}; {len(slow)} of these end without a fast rollout and with a median speedup below 1, "
+        f"{text}; {len(slow)} of these end without a fast rollout and with a median speedup well below 1, "
         f"{low}× to {high}×: a collapse onto correct but slow kernels."
     )
 

@@ -58,6 +58,13 @@ class Run:
         """The machine that its candidates were measured on, `vegtts_core.remeasuring` included."""
         return self.manifest.get("remeasured", self.manifest)["machine"]
 
+    @property
+    def stale_tasks(self) -> frozenset[str]:
+        """Tasks that were left out when its candidates were measured again: their times are not like the others'."""
+        if "remeasured" not in self.manifest:
+            return frozenset()
+        return frozenset(self.samples["task"]) - set(self.manifest["remeasured"]["tasks"])
+
 
 def fingerprint(kind: str, parameters: Mapping[str, Any]) -> str:
     """The name of a run: a digest of its kind and parameters."""
