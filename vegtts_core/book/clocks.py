@@ -42,8 +42,7 @@ DECISIONS = ("faster", "same", "slower", "undecided")
 CHANGE_COLUMNS = {
     "run": Column("run"),
     "candidates": Column("candidates", "d"),
-    **{f"before_{decision}": Column(decision, "d", group="before") for decision in DECISIONS},
-    **{f"after_{decision}": Column(decision, "d", group="measured again") for decision in DECISIONS},
+    **{decision: Column(decision, group="first → measured again") for decision in DECISIONS},
 }
 COLUMNS = {
     "run": Column("run"),
@@ -81,15 +80,14 @@ def gate_text(recording: Recording | None) -> str:
 
 
 def changes(runs: Mapping[str, Run]) -> pd.DataFrame:
-    """One row per run that was measured again: distinct timed candidates by decision of the sound protocol."""
+    """One row per run that was measured again: distinct timed candidates by decision, at first and then (``3 → 5``)."""
     rows = []
     for name, run in runs.items():
         found = run.manifest.get("remeasured", {}).get("decisions")
         if found is None:
             continue
         row: dict[str, object] = {"run": name, "candidates": sum(found["after"].values())}
-        for when in ("before", "after"):
-            row |= {f"{when}_{decision}": found[when].get(decision, 0) for decision in DECISIONS}
+        row |= {d: f"{found['before'].get(d, 0)} → {found['after'].get(d, 0)}" for d in DECISIONS}
         rows.append(row)
     return or_nothing(pd.DataFrame(rows, columns=list(CHANGE_COLUMNS)), "run")
 
@@ -121,7 +119,8 @@ def table(searches: Mapping[str, Run]) -> pd.DataFrame:
             share = float(outside.mean()) if len(twice) else float("nan")
             rows.append({"run": name, "task": int(task), "kernels": len(group)} | level | lost | {"apart": share})  # type: ignore[arg-type]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return frame.assign(run=frame["run"].map(study.short).where(~frame["run"].duplicated(), ""))
+    names = {name: study.short(name).removesuffix(f", {card(run)}") for name, run in searches.items()}
+    return frame.assign(run=frame["run"].map(names).where(~frame["run"].duplicated(), ""))
 
 
 _SIDES = ("reference", "candidate")

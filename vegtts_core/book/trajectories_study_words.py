@@ -82,7 +82,7 @@ def collapse_verdict(table: pd.DataFrame) -> str:
     low, high = (number(float(slow["speedup"].agg(how)), ".2f") for how in ("min", "max"))
     return (
         f"{text}; {len(slow)} of these end without a fast rollout and with a median speedup well below 1, "
-        f"{low}× to {high}×: a collapse onto correct but slow kernels."
+        f"{low if low == high else f'{low}× to {high}'}×: a collapse onto correct but slow kernels."
     )
 
 
