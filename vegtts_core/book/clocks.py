@@ -47,7 +47,7 @@ CHANGE_COLUMNS = {
 COLUMNS = {
     "run": Column("run"),
     "task": Column("task", "d"),
-    "kernels": Column("kernels", "d"),
+    "kernels": Column("n", "d"),
     "reference_published": Column("published", ",.0f", "µs", "reference"),
     "reference_lost": Column("change", "+.0f", "µs", "reference"),
     "candidate_published": Column("published", ",.0f", "µs", "kernels"),
@@ -87,7 +87,7 @@ def changes(runs: Mapping[str, Run]) -> pd.DataFrame:
         if found is None:
             continue
         row: dict[str, object] = {"run": name, "candidates": sum(found["after"].values())}
-        row |= {d: f"{found['before'].get(d, 0)} → {found['after'].get(d, 0)}" for d in DECISIONS}
+        row |= {d: f"{found['before'].get(d, 0)}\u00a0→\u00a0{found['after'].get(d, 0)}" for d in DECISIONS}
         rows.append(row)
     return or_nothing(pd.DataFrame(rows, columns=list(CHANGE_COLUMNS)), "run")
 
