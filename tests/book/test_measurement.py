@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from measurement_shown import drawn, shown
 
-from vegtts_core.book import measurement
+from vegtts_core.book import clocks, measurement
 from vegtts_core.book import measurement_attempts as attempts
 from vegtts_core.book import measurement_pace as pace
 from vegtts_core.book import measurement_stream as stream
@@ -265,6 +265,8 @@ def test_recorded_files_are_shown(name):
     if name == "shared_stream":
         shown(stream.table(one), stream.COLUMNS)
         drawn(stream.figure(stream.speedups(one)))
+    elif name == "launch_gate":
+        shown(clocks.gate(one), clocks.GATE_COLUMNS)
     elif name.startswith("exploits"):
         shown(attempts.table(attempts.entries(found)), attempts.COLUMNS)
     elif name.startswith("evaluator"):
