@@ -63,10 +63,11 @@ def test_times_are_new_and_the_rest_is_as_it_was(tmp_path: Path, capsys: pytest.
     assert new.measured_on == new.manifest["remeasured"]["machine"] and old.measured_on == old.manifest["machine"]
 
     # Killed after the verdicts: nothing is measured twice, and the tables are the same.
-    before = (out / "verdicts.jsonl").read_bytes(), (out / folder.name / "samples.parquet").read_bytes()
+    kept = out / "verdicts" / "parts" / "verdicts.jsonl", out / folder.name / "samples.parquet"
+    before = [path.read_bytes() for path in kept]
     remeasure([folder], out, "A test.")
-    assert ((out / "verdicts.jsonl").read_bytes(), (out / folder.name / "samples.parquet").read_bytes()) == before
-    with pytest.raises(UserError, match="begun on another machine or at another commit"):
+    assert [path.read_bytes() for path in kept] == before
+    with pytest.raises(UserError, match="holds a run with other parameters: name another folder"):
         remeasure([folder], out, "For another reason.")
 
 

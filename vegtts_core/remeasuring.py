@@ -9,7 +9,7 @@ compiled, wrong) stays as it was, and so do sampling, costs and steps. The rewar
 well: they are what it was trained with. ``--tasks`` leaves all other tasks alone.
 
 ``FOLDER/<name of the run>`` is the new run; its manifest says under ``remeasured`` where, with what and why. Verdicts
-are in ``FOLDER/verdicts.jsonl`` as they come: a killed call goes on where it was.
+are in ``FOLDER/verdicts`` as they come: a killed call goes on where it was, on the same machine at the same commit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +31,21 @@ from rich.progress import Progress
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator import EvaluatorSettings
-from vegtts_core.evaluator.choice import evaluator_for, scaffold_for
 from vegtts_core.evaluator.floors import device_ceilings
-from vegtts_core.evaluator.types import Stage, Verdict
+from vegtts_core.evaluator.types import ProtocolName, Stage
+from vegtts_core.judging import Judge
 from vegtts_core.project import find_project_root
 from vegtts_core.runs import Run, machine
-from vegtts_core.runs.files import append_line, canonical_json, read_lines, sha256_of, write_atomically, write_json
-from vegtts_core.runs.rows import retimed_columns, verdict_columns, verdict_from_json, verdict_to_json
-from vegtts_core.runs.store import load_run
+from vegtts_core.runs.files import canonical_json, sha256_of, write_atomically, write_json
+from vegtts_core.runs.store import RunStore, load_run
 from vegtts_core.scaffolds import Candidate, ForwardScaffold
 from vegtts_core.search.references import reference_rows
-from vegtts_core.tasks import Size, Task, get_task
+from vegtts_core.tasks import Size, get_task
 
-Key = tuple[str, str]
-"""(task key, fingerprint)"""
 #: Columns of a verdict that stay as they were: what evaluating cost then.
 _KEPT = ("evaluation_seconds",)
+#: Columns that only a verdict fills, by how they begin: a new one may have less to say than the one before.
+_MEASURED = ("published_", "sound_", "retimed_")
 _TIMED = (Stage.TIMING.value, Stage.REWARD.value)
 
 
@@ -82,61 +81,17 @@ def _conditions(run: Run, runs: Sequence[Run]) -> dict[str, Any]:
     return {"device": device, "size": parameters["size"], "evaluator": parameters["evaluator"]}
 
 
-@dataclass
-class Ledger:
-    """New verdicts by candidate, on disk as they come."""
-
-    path: Path
-    first: dict[Key, Verdict] = field(default_factory=dict)
-    again: dict[Key, Verdict] = field(default_factory=dict)
-    references: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    @classmethod
-    def opened(cls, folder: Path, facts: Mapping[str, Any]) -> Ledger:
-        """Goes on where another call left it. Raises UserError if that was on another device or by other code."""
-        folder.mkdir(parents=True, exist_ok=True)
-        measured = folder / "measured.json"
-        if measured.is_file() and json.loads(measured.read_text(encoding="utf-8")) != json.loads(canonical_json(facts)):
-            raise UserError(f"{folder} was begun on another machine or at another commit: name another folder.")
-        write_json(measured, facts)
-        ledger = cls(folder / "verdicts.jsonl")
-        for record in read_lines(ledger.path):
-            ledger._take(record)
-        return ledger
-
-    def add(self, kind: str, value: Verdict | dict[str, Any]) -> None:
-        """``kind``: first, again or reference."""
-        record = {"kind": kind, "value": verdict_to_json(value) if isinstance(value, Verdict) else value}
-        append_line(self.path, record)
-        self._take(record)
-
-    def _take(self, record: Mapping[str, Any]) -> None:
-        if record["kind"] == "reference":
-            self.references[record["value"]["task"]] = record["value"]
-        else:
-            verdict = verdict_from_json(record["value"])
-            into = self.first if record["kind"] == "first" else self.again
-            into[verdict.task_key, verdict.fingerprint] = verdict
-
-
-def candidates_of(run: Run, tasks: Mapping[str, Task], device: str) -> dict[Key, Candidate]:
-    """The distinct candidates of ``tasks`` that reached timing. Raises UserError if one is read otherwise today."""
-    found: dict[Key, Candidate] = {}
-    for task, scaffold, completion, fingerprint, stage in zip(
-        *(run.samples[name] for name in ("task", "scaffold", "completion", "fingerprint", "stage")), strict=True
-    ):
-        if stage not in _TIMED or task not in tasks:
-            continue
-        if (task, fingerprint) in found:
-            continue
-        parsed = scaffold_for(scaffold, device).parse(tasks[task], completion)
-        if not isinstance(parsed, Candidate) or parsed.fingerprint != fingerprint:
+def candidates_of(run: Run, keys: Sequence[str], judge: Judge) -> list[Candidate]:
+    """The distinct candidates of these tasks that reached timing. Raises UserError if one is read otherwise today."""
+    timed = [row for row in run.samples.to_dict("records") if _is_timed(row, keys)]
+    for row in timed:
+        parsed = judge.parse(row)
+        if not isinstance(parsed, Candidate) or parsed.fingerprint != row["fingerprint"]:
             raise UserError(
-                f"A completion of {run.folder.name} for {task} is not the candidate any more that was recorded "
-                f"({fingerprint}): its scaffold or task has changed since; measure it at the run's own commit."
+                f"A completion of {run.folder.name} for {row['task']} is not the candidate any more that was recorded "
+                f"({row['fingerprint']}): its scaffold or task has changed since; measure it at the run's own commit."
             )
-        found[task, fingerprint] = parsed
-    return found
+    return judge.candidates(timed)
 
 
 def timed_again(run: Run) -> bool:
@@ -153,90 +108,80 @@ def chosen_tasks(runs: Sequence[Run], only: Sequence[str] = ()) -> list[str]:
     return [key for key in keys if not only or key in only]
 
 
-def measure(runs: Sequence[Run], keys: Sequence[str], conditions: Conditions, ledger: Ledger, console: Console) -> None:
-    """Fill the ledger, task by task. Raises UserError as the evaluator does."""
-    tasks = {key: get_task(key, Size(conditions.size)) for key in keys}
-    per_run = [(run, candidates_of(run, tasks, conditions.device)) for run in runs]
-    wanted = {key: candidate for _, found in per_run for key, candidate in found.items()}
-    twice = {key for run, found in per_run if timed_again(run) for key in found}
+def measure(runs: Sequence[Run], keys: Sequence[str], judge: Judge, console: Console) -> None:
+    """Fill the judge's store, task by task. Raises UserError as the evaluator does."""
+    per_run = [(run, candidates_of(run, keys, judge)) for run in runs]
+    wanted = judge.candidates(row for run in runs for row in run.samples.to_dict("records") if _is_timed(row, keys))
+    twice = {(one.task_key, one.fingerprint) for run, found in per_run if timed_again(run) for one in found}
     referred = {key for run in runs if len(run.references) for key in run.references["task"]}
-    scaffold = next(iter(wanted.values())).scaffold if wanted else "forward"
+    known = references_in(judge.store)
     with (
         Progress(console=console, transient=True) as progress,
-        evaluator_for(scaffold, conditions.device, tasks.values(), conditions.settings) as evaluator,
+        judge.evaluator(wanted[0].scaffold if wanted else "forward") as evaluator,
     ):
         bar = progress.add_task("measuring again", total=len(wanted) + len(twice))
-        missing = [tasks[key] for key in keys if key in referred and key not in ledger.references]
+        missing = [judge.tasks[key] for key in keys if key in referred and key not in known]
         if missing:
-            limits = device_ceilings(conditions.device, conditions.settings.threads)
+            limits = device_ceilings(judge.device, judge.settings.threads)
             for row in reference_rows(evaluator, ForwardScaffold(), missing, limits):
-                ledger.add("reference", row)
-
-        def keep(kind: str, verdict: Verdict) -> None:
-            ledger.add(kind, verdict)
-            progress.advance(bar)
-
-        for task in keys:
-            mine = [candidate for key, candidate in wanted.items() if key[0] == task]
-            todo = [one for one in mine if _key(one) not in ledger.first]
+                judge.store.append_verdict({"kind": "reference"} | row)
+        for key in keys:
+            mine = [candidate for candidate in wanted if candidate.task_key == key]
+            todo = judge.unjudged(mine)
             progress.advance(bar, len(mine) - len(todo))
-            evaluator.evaluate(todo, on_verdict=lambda _, verdict: keep("first", verdict))
-            second = [one for one in mine if _key(one) in twice and _key(one) not in ledger.again]
-            right = [one for one in second if ledger.first[_key(one)].error is None]
-            evaluator.evaluate(right, on_verdict=lambda _, verdict: keep("again", verdict), fresh=True)
+            judge.judge(evaluator, todo, advance=lambda: progress.advance(bar))
+            again = judge.not_retimed(one for one in mine if (one.task_key, one.fingerprint) in twice)
+            judge.judge(evaluator, again, again=True, advance=lambda: progress.advance(bar))
 
 
-def _key(candidate: Candidate) -> Key:
-    return candidate.task_key, candidate.fingerprint
+def references_in(store: RunStore) -> dict[str, dict[str, Any]]:
+    """New rows of ``references`` by task."""
+    found = (record for record in store.verdicts() if record["kind"] == "reference")
+    return {row["task"]: {name: value for name, value in row.items() if name != "kind"} for row in found}
 
 
-def rewritten(run: Run, keys: Sequence[str], ledger: Ledger) -> pa.Table:
+def rewritten(run: Run, keys: Sequence[str], judge: Judge) -> pa.Table:
     """The run's samples with the new verdicts of these tasks, in the old ones' schema and order."""
     old = pq.read_table(run.folder / "samples.parquet")
-    rows = old.to_pylist()
-    rewards = run.manifest["kind"] in ("best_of_n", "probe")
-    for row in rows:
-        if row["stage"] not in _TIMED or row["task"] not in keys:
-            continue
-        verdict = ledger.first[row["task"], row["fingerprint"]]
-        again = ledger.again.get((row["task"], row["fingerprint"]))
-        reward = verdict.sound.reward if verdict.sound else 0.0
-        columns = verdict_columns(verdict, reward if rewards else row["reward"])
-        if timed_again(run):
-            columns |= dict.fromkeys((name for name in row if name.startswith("retimed_")), None)
-            columns |= retimed_columns(again) if again else {}
-        for protocol in ("published", "sound"):  # a verdict may have less to say than the one before
-            named = (name for name in row if name.startswith(f"{protocol}_") and name not in columns)
-            columns |= dict.fromkeys(named, None)
-        row |= {name: value for name, value in columns.items() if name in row and name not in _KEPT}
+    moves_weights = run.manifest["kind"] not in ("best_of_n", "probe")
+    kept = (*_KEPT, "reward") if moves_weights else _KEPT
+    again = timed_again(run)
+    rows = []
+    for row in old.to_pylist():
+        if _is_timed(row, keys):
+            measured = dict.fromkeys((name for name in row if name.startswith(_MEASURED)), None)
+            new = judge.row(row | measured)
+            new |= {name: row[name] for name in kept}
+            row = {name: new[name] if again or not name.startswith("retimed_") else row[name] for name in row}
+        rows.append(row)
     return pa.Table.from_pylist(rows, schema=old.schema)
 
 
-def write(run: Run, keys: Sequence[str], ledger: Ledger, target: Path, facts: Mapping[str, Any]) -> None:
+def _is_timed(row: Mapping[str, Any], keys: Sequence[str]) -> bool:
+    return row["stage"] in _TIMED and row["task"] in keys
+
+
+def write(run: Run, keys: Sequence[str], judge: Judge, target: Path, facts: Mapping[str, Any]) -> None:
     """The run with its new verdicts of these tasks, as a folder of its own."""
     target.mkdir(parents=True, exist_ok=True)
     for name in run.manifest["files"]:
         shutil.copyfile(run.folder / name, target / name)
-    table = rewritten(run, keys, ledger)
+    table = rewritten(run, keys, judge)
     write_atomically(target / "samples.parquet", lambda path: pq.write_table(table, path, compression="zstd"))
-    corrections = [text for text in run.manifest.get("corrections", ()) if not text.startswith("references.json")]
     if len(run.references):
-        old = run.references.to_dict("records")
-        write_json(
-            target / "references.json", [ledger.references[row["task"]] if row["task"] in keys else row for row in old]
-        )
+        old = json.loads((run.folder / "references.json").read_text(encoding="utf-8"))
+        new = references_in(judge.store)
+        write_json(target / "references.json", [new[row["task"]] if row["task"] in keys else row for row in old])
+    corrections = [text for text in run.manifest.get("corrections", ()) if not text.startswith("references.json")]
     manifest = {name: value for name, value in run.manifest.items() if name != "corrections"}
     manifest |= {"corrections": corrections} if corrections else {}
     files = {name: about | {"sha256": sha256_of(target / name)} for name, about in manifest["files"].items()}
-    own = set(zip(run.samples["task"], run.samples["fingerprint"], strict=True))
-    tasks = sorted({key for key, _ in own} & set(keys))
     counts = {"before": decisions(run), "after": decisions(replace(run, samples=table.to_pandas()))}
-    changed = {name: {decision: int(n) for decision, n in found.items()} for name, found in counts.items()}
     about = {
         **facts,
-        "decisions": changed,
-        "tasks": tasks,
-        "candidates": sum(key in own and key[0] in keys for key in ledger.first),
+        "decisions": {when: {name: int(n) for name, n in found.items()} for when, found in counts.items()},
+        "tasks": sorted(set(run.samples["task"]) & set(keys)),
+        "candidates": len(candidates_of(run, keys, judge)),
     }
     write_json(target / "manifest.json", manifest | {"files": files, "remeasured": about})
     load_run(target)
@@ -259,11 +204,15 @@ def remeasure(
     runs = [load_run(folder) for folder in folders]
     conditions = Conditions.of(runs)
     facts = machine.facts(conditions.device, find_project_root()) | {"why": why}
-    ledger = Ledger.opened(out, facts)
     keys = chosen_tasks(runs, only)
-    measure(runs, keys, conditions, ledger, console)
-    for run in runs:
-        write(run, keys, ledger, out / run.folder.name, facts)
+    tasks = [get_task(key, Size(conditions.size)) for key in keys]
+    with RunStore.opened(out / "verdicts", "remeasuring", facts, console.print) as store:
+        for_all = Judge(store, tasks, conditions.settings, conditions.device, ProtocolName.SOUND)
+        measure(runs, keys, for_all, console)
+        for run in runs:
+            protocol = ProtocolName(run.manifest["parameters"].get("protocol", ProtocolName.SOUND))
+            judge = Judge(store, tasks, conditions.settings, conditions.device, protocol)
+            write(run, keys, judge, out / run.folder.name, facts)
     return [out / run.folder.name for run in runs]
 
 

@@ -40,7 +40,7 @@ def test_the_recorded_gate_is_shown_and_told():
     assert clocks.verdict(found).startswith("Behind the launch gate, yes")
 
 
-@pytest.mark.parametrize(("ratio", "said"), [(1.01, "yes"), (1.3, "leans"), (1 / 1.3, "leans")])
+@pytest.mark.parametrize(("ratio", "said"), [(1.01, "yes"), (1.3, "leans")])
 def test_alike_is_what_differs_by_little(ratio: float, said: str):
     assert said in clocks.verdict(recording(ratio))
     assert "30.0%" in clocks.gate_text(recording(1.01)) and "10.0%" in clocks.gate_text(recording(1.01))

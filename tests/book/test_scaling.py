@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from made_tables import grid, random_table, sample, table
 
 from vegtts_core import metrics
-from vegtts_core.book import scaling, scaling_paper, scaling_words
+from vegtts_core.book import published, scaling, scaling_paper, scaling_words
 from vegtts_core.book.figures import specification
 from vegtts_core.book.headroom import headroom
 from vegtts_core.book.tables import Table
@@ -156,14 +156,12 @@ def test_the_interval_of_one_draw_is_what_subset_resampling_gives():
 def test_the_papers_counts_give_its_own_rates_back():
     for step in range(6):
         counts = scaling_paper.step_counts(step)
-        assert sum(counts.values()) / 160 == pytest.approx(
-            scaling_paper.value(f"5.3-trajectory/{step}/fast_1"), abs=6e-4
-        )
+        assert sum(counts.values()) / 160 == pytest.approx(published.number(f"5.3-trajectory/{step}/fast_1"), abs=6e-4)
     curve = scaling_paper.step_curve(0)
     assert curve["pass_at_k"].iloc[0] == pytest.approx(0.375)
     assert curve["pass_at_k"].iloc[-1] == 1
     low, high = scaling_paper.chance_bounds(0, 16)
-    assert low < float(curve.set_index("k")["pass_at_k"][16]) < high < scaling_paper.value("5.1/16/pass_at_k")
+    assert low < float(curve.set_index("k")["pass_at_k"][16]) < high < published.number("5.1/16/pass_at_k")
     assert set(scaling_paper.solved_by_step().values()) == {5}
     assert scaling_paper.adapted_is_worth(1) < scaling_paper.adapted_is_worth(16)
 

@@ -15,7 +15,6 @@ from vegtts_core.book.verdict_rules.measuring import measured
 from vegtts_core.book.verdicts import Entry, Finding, Outcome
 from vegtts_core.book.walking import Walk
 from vegtts_core.runs.schema import SAMPLES
-from vegtts_core.statistics import Interval
 from vegtts_core.tasks import get_task
 
 
@@ -158,14 +157,6 @@ def test_figure_one_has_the_paper_beside_both_protocols() -> None:
     frame = verdicts.figure_one(views)
     assert set(frame["source"]) == {"paper", "here, published", "here, sound"}
     assert frame.loc[frame["strategy"] == "TTT, per sample", "value"].item() == 0.306
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "word"),
-    [(0.1, 0.3, "above"), (-0.3, -0.1, "below"), (-0.1, 0.1, "includes"), (math.nan, math.nan, "too few")],
-)
-def test_sentences_follow_the_interval(low: float, high: float, word: str) -> None:
-    assert word in verdicts.say(Interval(0.0, low, high, 5), "A", "B")
 
 
 def test_a_wrong_candidate_that_is_paid_contradicts_the_claim() -> None:

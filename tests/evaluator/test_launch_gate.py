@@ -7,6 +7,7 @@ import math
 import pytest
 
 from vegtts_core.evaluator.cuda import CudaEvaluator
+from vegtts_core.evaluator.cuda.gate import unseen
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.types import Decision, ProtocolName
 from vegtts_core.kernels import nvrtc
@@ -20,6 +21,18 @@ from vegtts_core.tasks import Size, get_task
 def test_the_evaluator_s_own_kernels_compile() -> None:
     cubin = nvrtc.compile_cubin(SOURCE)
     assert GATE.encode() in cubin and b"kernel" in cubin
+
+
+@pytest.mark.parametrize(
+    ("hidden", "charged"), [(0.0, 0.0), (15e-6, 0.0), (21e-6, 0.0), (50e-6, 29e-6), (1e-3, 979e-6)]
+)
+def test_what_the_events_did_not_see_is_charged_beyond_the_slack(hidden: float, charged: float) -> None:
+    usual, seconds = 12e-6, 50e-6
+    assert unseen(usual + hidden, usual, seconds) == pytest.approx(charged, abs=1e-9)
+
+
+def test_a_clock_that_saw_less_than_usual_credits_nothing() -> None:
+    assert unseen(-1.0, 12e-6, 50e-6) == 0.0
 
 
 @pytest.mark.gpu

@@ -200,7 +200,7 @@ def equivalents(views: Views) -> pd.DataFrame:
     paper, before = scaling_paper.scaling(), scaling_paper.step_curve(0)
     rows = []
     for label, unit, path in QUOTED:
-        share = scaling_paper.value(path)
+        share = published.number(path)
         row = {"method": label, "unit": unit, "fast_1": share, "stated": quoted.get(label)}
         row |= {name: metrics.equivalent_k(c, share).label for name, c in (("paper", paper), ("before", before))}
         for protocol in PROTOCOLS:

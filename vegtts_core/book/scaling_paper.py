@@ -13,6 +13,7 @@ from scipy import stats
 
 from vegtts_core.book import published
 from vegtts_core.book.prose import number
+from vegtts_core.book.published import number as value
 from vegtts_core.metrics import equivalent_k, pass_at_k
 from vegtts_core.statistics import wilson
 from vegtts_core.statistics.bootstrap import LEVEL
@@ -31,11 +32,6 @@ LEVELS = {
     name: float(published.value(path))
     for name, path in (("ttt-best", "headline/ttt-best-seed-42/value"), ("ttt", "headline/ttt-best-3-seeds/value"))
 }
-
-
-def value(path: str) -> float:
-    """A published number. Raises UserError where ``path`` names none or a text."""
-    return float(published.value(path))
 
 
 def scaling() -> pd.DataFrame:

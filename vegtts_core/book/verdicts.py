@@ -266,16 +266,3 @@ def figure_one(views: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         share = sample_share(view)
         rows.append(("Best-of-N, per sample", f"here, {protocol}", share.estimate, share.low, share.high))
     return pd.DataFrame(rows, columns=["strategy", "source", "value", "low", "high"])
-
-
-def say(difference: Interval, above: str, below: str) -> str:
-    """One sentence on which side of 0 an interval lies."""
-    if not math.isfinite(difference.low):
-        return "There are too few tasks for an interval, so nothing can be said of other tasks."
-    if difference.low > 0:
-        return f"The interval lies above 0: on tasks like these, {above}."
-    if difference.high < 0:
-        return f"The interval lies below 0: on tasks like these, {below}."
-    if difference.low == difference.high:
-        return "Both do equally well on every task and seed, so this run cannot tell them apart."
-    return "The interval includes 0: this run does not tell which of the two is better."

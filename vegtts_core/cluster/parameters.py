@@ -1,4 +1,4 @@
-"""Where a run's work is done: in this process and its children, or on the devices of a Ray cluster."""
+"""Where a run's work is done: on which device, in this process and its children or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -35,8 +35,16 @@ class RayParameters(Parameters):
 class PooledParameters(Parameters):
     """Parameters of a run whose work can be spread. Where it was done is no part of what the run is."""
 
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the policy runs and, unless ``evaluation_device`` says otherwise, the candidates."""
+    evaluation_device: Literal["cpu", "cuda"] | None = None
     pool: Literal["local", "ray"] = "local"
     ray: RayParameters = RayParameters()
+
+    @property
+    def judged_on(self) -> Literal["cpu", "cuda"]:
+        """The device that candidates are measured on."""
+        return self.evaluation_device or self.device
 
     @property
     def identity(self) -> dict[str, Any]:

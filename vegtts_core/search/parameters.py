@@ -26,9 +26,6 @@ class BestOfNParameters(PooledParameters):
     adapter: str | None = None
     """Folder of a LoRA adapter."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where the policy runs and, unless ``evaluation_device`` says otherwise, the candidates."""
-    evaluation_device: Literal["cpu", "cuda"] | None = None
     sampler: Literal["transformers", "vllm"] = Field("transformers", exclude_if=is_default_sampler)
     """What runs the policy; the completions are the same up to rounding."""
     vllm: VllmParameters = Field(VllmParameters(), exclude=True)
@@ -56,11 +53,6 @@ class BestOfNParameters(PooledParameters):
         if len(set(seeds)) != len(seeds):
             raise ValueError("a seed is named twice")
         return seeds
-
-    @property
-    def judged_on(self) -> Literal["cpu", "cuda"]:
-        """The device that candidates are measured on."""
-        return self.evaluation_device or self.device
 
     @property
     def sampling(self) -> SamplingParameters:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,8 +62,6 @@ class ComparisonParameters(PooledParameters):
         {"base": Contender(), "rlvr": Contender(adapter="embedded", examples=())}, min_length=1
     )
     """By the name that the table shows."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    evaluation_device: Literal["cpu", "cuda"] | None = None
     scaffolds: tuple[ScaffoldName, ...] = Field(("forward", "template"), min_length=1)
     tasks: str | tuple[int | str, ...] = "l1_seed42_eval"
     size: Size = Size.CPU
@@ -112,7 +110,7 @@ class _Comparison:
 
     def __init__(self, parameters: ComparisonParameters, store: RunStore, console: Console) -> None:
         self.parameters, self.store, self.console = parameters, store, console
-        self.place = parameters.evaluation_device or parameters.device
+        self.place = parameters.judged_on
         self.slots = {name: self._slots(contender) for name, contender in parameters.policies.items()}
         self.tasks = {slot.task.key: slot.task for slots in self.slots.values() for slot in slots}
         self.judge = Judge(

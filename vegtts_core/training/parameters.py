@@ -40,9 +40,6 @@ class AdaptationParameters(PooledParameters):
     adapter: str | None = None
     """The adapter to start from (``embedded``: ours); None starts a new one, which changes nothing until trained."""
     lora: LoraParameters = LoraParameters()
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where the policy runs and, unless ``evaluation_device`` says otherwise, the candidates."""
-    evaluation_device: Literal["cpu", "cuda"] | None = None
     sampler: Literal["transformers", "vllm"] = Field("transformers", exclude_if=is_default_sampler)
     """What writes the rollouts: the trained model itself, or a vLLM engine beside it on the same devices (colocated),
     which loads each checkpoint's adapter as it is written. The completions are the same up to rounding."""
@@ -94,11 +91,6 @@ class AdaptationParameters(PooledParameters):
         if self.protocol not in self.evaluator.protocols:
             raise ValueError(f"protocol {self.protocol} is not among evaluator.protocols: add it there")
         return self
-
-    @property
-    def judged_on(self) -> Literal["cpu", "cuda"]:
-        """The device that candidates are measured on."""
-        return self.evaluation_device or self.device
 
     @property
     def sampling(self) -> SamplingParameters:

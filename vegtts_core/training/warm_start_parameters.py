@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from vegtts_core.cluster.parameters import PooledParameters
@@ -21,8 +19,6 @@ class WarmStartParameters(PooledParameters):
 
     policy: str = "embedded"
     lora: LoraParameters = LoraParameters()
-    device: Literal["cpu", "cuda"] = "cpu"
-    evaluation_device: Literal["cpu", "cuda"] | None = None
     scaffolds: tuple[ScaffoldName, ...] = Field(("forward",), min_length=1)
     tasks: str | tuple[int | str, ...] = "l1_seed42_train"
     split: str = "l1_seed42"
@@ -47,8 +43,3 @@ class WarmStartParameters(PooledParameters):
     update: UpdateParameters = UpdateParameters(learning_rate=2.0e-4, schedule="linear")
     protocol: ProtocolName = ProtocolName.SOUND
     evaluator: EvaluatorSettings = EvaluatorSettings()
-
-    @property
-    def judged_on(self) -> Literal["cpu", "cuda"]:
-        """The device that candidates are measured on."""
-        return self.evaluation_device or self.device

@@ -20,6 +20,13 @@ from vegtts_core.kernels.cuda.gate import FLUSH, FLUSH_BLOCK, FLUSH_GRID, GATE, 
 from vegtts_core.kernels.signature import ENTRY
 
 _ONE = (1, 1, 1)
+#: What the clocks may differ by, beyond the usual: in seconds, and as a share of the call.
+_SLACK_SECONDS, _SLACK_SHARE = 20e-6, 0.02
+
+
+def unseen(difference: float, usual: float, seconds: float) -> float:
+    """What to charge for ``difference`` between host clock and events, usually ``usual``, in a call of ``seconds``."""
+    return max(0.0, difference - usual - _SLACK_SECONDS - _SLACK_SHARE * seconds)
 
 
 class OwnKernels:

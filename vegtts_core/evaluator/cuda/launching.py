@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vegtts_core.errors import UserError
+from vegtts_core.evaluator.cuda.gate import unseen
 from vegtts_core.evaluator.processes import CandidateFailure
 from vegtts_core.evaluator.types import ErrorKind
 from vegtts_core.kernels.cuda.launcher import MESSAGE_LIMIT
@@ -35,8 +36,6 @@ _START_SECONDS = 60.0
 _SPARES = 6
 #: Longest wait for a request that runs no kernel.
 _REQUEST_SECONDS = 20.0
-#: What the clocks may differ by, beyond the usual: in seconds, and as a share of the call.
-SLACK_SECONDS, SLACK_SHARE = 20e-6, 0.02
 _OUTSIDE = ("illegal memory access", "misaligned address", "invalid address space", "invalid program counter")
 
 
@@ -139,11 +138,6 @@ class Launcher:
         """Wait until it is gone. Does nothing while it is alive."""
         if self._reaper is not None:
             self._reaper.join()
-
-
-def unseen(difference: float, usual: float, seconds: float) -> float:
-    """What to charge for ``difference`` between host clock and events, usually ``usual``, in a call of ``seconds``."""
-    return max(0.0, difference - usual - SLACK_SECONDS - SLACK_SHARE * seconds)
 
 
 def _failure(text: str, lost: bool) -> CandidateFailure:

@@ -2,9 +2,8 @@
 
 Kernels are timed by device events, and so is the reference that they are compared with: both after the second-level
 cache was filled with other data, and behind a gate that opens when all is queued, which keeps the host's launch costs
-out. A module of scaffold ``forward`` runs
-in a process that is not believed, so it and its reference, which runs in just such a process, are timed by the
-evaluator's own clock.
+out. A module of scaffold ``forward`` runs in a process that is not believed, so it and its reference, which runs in
+just such a process, are timed by the evaluator's own clock.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vegtts_core.evaluator.cuda.launching import Launcher, LauncherLost, unseen
+from vegtts_core.evaluator.cuda.gate import unseen
+from vegtts_core.evaluator.cuda.launching import Launcher, LauncherLost
 from vegtts_core.evaluator.cuda.memory import DeviceArena
 from vegtts_core.evaluator.processes import CandidateFailure, Process
 from vegtts_core.evaluator.runner import Call
