@@ -62,6 +62,14 @@ def test_times_are_new_and_the_rest_is_as_it_was(tmp_path: Path, capsys: pytest.
     assert new.manifest["corrections"] == ["another correction"] and new.manifest["git"] == old.manifest["git"]
     assert new.measured_on == new.manifest["remeasured"]["machine"] and old.measured_on == old.manifest["machine"]
 
+    # A task at a time: the manifest tells both, and what was decided before either.
+    other = new.samples["task"].iloc[0]
+    (twice,) = remeasure([out / folder.name], tmp_path / "twice", "Again.", [other])
+    told = load_run(twice).manifest["remeasured"]
+    assert told["tasks"] == new.manifest["remeasured"]["tasks"] and told["candidates"] == 2 and told["why"] == "Again."
+    assert told["decisions"]["before"] == new.manifest["remeasured"]["decisions"]["before"]
+    assert [one["why"] for one in told["earlier"]] == ["A test."] and "decisions" not in told["earlier"][0]
+
     # Killed after the verdicts: nothing is measured twice, and the tables are the same.
     kept = out / "verdicts" / "parts" / "verdicts.jsonl", out / folder.name / "samples.parquet"
     before = [path.read_bytes() for path in kept]

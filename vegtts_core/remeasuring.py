@@ -177,12 +177,18 @@ def write(run: Run, keys: Sequence[str], judge: Judge, target: Path, facts: Mapp
     manifest |= {"corrections": corrections} if corrections else {}
     files = {name: about | {"sha256": sha256_of(target / name)} for name, about in manifest["files"].items()}
     counts = {"before": decisions(run), "after": decisions(replace(run, samples=table.to_pandas()))}
+    past = run.manifest.get("remeasured")
+    measured = sorted(set(run.samples["task"]) & {*keys, *(past["tasks"] if past else ())})
     about = {
         **facts,
         "decisions": {when: {name: int(n) for name, n in found.items()} for when, found in counts.items()},
-        "tasks": sorted(set(run.samples["task"]) & set(keys)),
-        "candidates": len(candidates_of(run, keys, judge)),
+        "tasks": measured,
+        "candidates": len({(row["task"], row["fingerprint"]) for row in table.to_pylist() if _is_timed(row, measured)}),
     }
+    if past:  # some of its tasks before: the first decisions stay those before, and how it was then is told as well
+        about["decisions"]["before"] = past["decisions"]["before"]
+        told = {name: past[name] for name in past if name not in ("decisions", "earlier")}
+        about["earlier"] = [*past.get("earlier", ()), told]
     write_json(target / "manifest.json", manifest | {"files": files, "remeasured": about})
     load_run(target)
 

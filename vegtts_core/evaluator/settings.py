@@ -73,7 +73,7 @@ class SoundSettings(_Settings):
     benchmark_draws: int = Field(default=2, ge=1)
     wide_draws: int = Field(default=2, ge=0)
     error_factor: float = Field(default=8.0, ge=1)
-    error_floor: float = Field(default=32.0, ge=1)
+    error_floor: float = Field(default=64.0, ge=1)
     warmup: int = Field(default=3, ge=0)
     """Untimed calls of each side before the first pair; their outputs are checked like all others."""
     half_width: float = Field(default=0.01, gt=0)

@@ -13,6 +13,7 @@ with ``--rates`` are recorded runs, or a JSON or YAML file of seconds by kind:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:
-        plans = _planned(chosen, console)
+        with contextlib.redirect_stdout(sys.stderr):  # libraries print there when they are imported: DeepSpeed does
+            plans = _planned(chosen, console)
         if chosen.json:
             print(json.dumps({"runs": [each.to_json() for each in plans], "sentence": sentence(plans, chosen.devices)}))
         else:
