@@ -57,7 +57,13 @@ def write_yaml(path: Path, served: Served, **more: object) -> Path:
 def start(params: Path, folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "vegtts_core.search", "--params", str(params), "--folder", str(folder)]
     return subprocess.Popen(
-        command, env=os.environ | {"SERVED_KEY": KEY}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=os.environ | {"SERVED_KEY": KEY},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # Tests started in a shell's background inherit an ignored SIGINT, and so would the run.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
