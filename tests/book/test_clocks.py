@@ -28,7 +28,7 @@ def test_recorded_searches_on_a_gpu_fill_the_table():
 
 
 def test_tasks_that_were_not_measured_again_are_left_out():
-    run = study.studied("best_of_n_study")["best_of_n_h100_template_1"]
+    run = study.studied("best_of_n_study")["best_of_n_h100_embedded_1"]
     whole = set(clocks.table({"a": run})["task"])
     kept = [key for key in run.manifest["remeasured"]["tasks"] if key != "level1/12"]
     partly = run.manifest | {"remeasured": run.manifest["remeasured"] | {"tasks": kept}}

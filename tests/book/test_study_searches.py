@@ -75,7 +75,10 @@ def test_every_recorded_run_of_the_study_has_its_card_and_its_command_once() -> 
     shown = compute.table(runs)
     assert list(shown["name"]) == list(runs) and len(set(runs)) == len(runs)
     lines = compute.commands(runs).splitlines()
-    assert len(lines) == len(runs) and not any(line.startswith("#") for line in lines)
+    assert len(lines) == len(runs)
+    older = study.studied("beyond_control")  # kept as a control, no longer to be made
+    assert [line.split(":")[0] for line in lines if line.startswith("#")] == [f"# {name}" for name in older]
+    assert any(line.endswith("--seed 42") for line in lines if "training.probe" in line)
     for name, run in runs.items():
         assert run.manifest["machine"]["gpu"].endswith(compute.gpu(run)), name
 

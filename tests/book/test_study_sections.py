@@ -200,7 +200,7 @@ def test_what_is_recorded_is_described() -> None:
 
 def test_the_warm_start_says_that_nothing_was_sampled_before_it() -> None:
     stages = training_warm.study_stages(studied("warm_start"))
-    assert set(stages["card"]) == {"H200"} and stages["seconds"].to_numpy().min() > 0
+    assert set(stages["card"]) == {"H100"} and stages["seconds"].to_numpy().min() > 0
     assert "no share from before" in training_warm.study_verdict(stages)
     sampled = stages.assign(written=training_warm.POLICY)
     assert "both the policy's own" in training_warm.study_verdict(sampled)

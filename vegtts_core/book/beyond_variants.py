@@ -29,6 +29,7 @@ from vegtts_core.runs import Run
 from vegtts_core.statistics import Effect, Interval, mean_effect
 
 SECTION = "beyond"
+CONTROL = "beyond_control"
 MEASURES = {"correct": "correct", "fast": "fast_1", "value": "mean speedup, failures 0"}
 
 
@@ -68,9 +69,10 @@ def pairs(
 ) -> list[Pair]:
     """Every run of section ``beyond`` with its control among ``adaptations``; empty if there is none.
 
-    ``names``: letters by label (``beyond_ranking.letters``).
+    Runs recorded as ``beyond_control`` serve as controls too. ``names``: letters by label (``beyond_ranking.letters``).
     """
-    return matched(study.adaptations(source, params, SECTION), adaptations, names)
+    controls = {**adaptations, **study.studied(CONTROL)}
+    return matched(study.adaptations(source, params, SECTION), controls, names)
 
 
 def matched(
