@@ -59,7 +59,8 @@ def command(name: str, run: Run) -> str:
     if kind == "probe":
         origin = run.manifest["parameters"]["origin"]
         chosen = "".join(f" --{key} {origin[key]}" for key in ("first", "seed") if origin[key] is not None)
-        return f"python -m vegtts_core.training.probe --run runs/{origin['run']} --samples runs/{origin['samples']}{chosen}"
+        runs = f"--run runs/{origin['run']} --samples runs/{origin['samples']}"
+        return f"python -m vegtts_core.training.probe {runs}{chosen}"
     section = _section(name)
     chosen = f"--params {STUDY} --section {section} --only {name} --folder runs"
     if section and kind == "best_of_n":
