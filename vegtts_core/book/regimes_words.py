@@ -35,7 +35,11 @@ def regimes_text(rules: list[Rule]) -> str:
     """The rule on our runs."""
     if not rules:
         return "No run here has an independent Best-of-N of equal budget: other seeds' runs are needed."
-    parts = [f"{rule.name}: right on {rule.right} of {len(rule.tasks)} tasks (step {rule.step})" for rule in rules]
+    parts = [
+        f"{rule.name}: right on {rule.right} of {len(rule.tasks)} tasks "
+        f"(step {rule.step}{'' if rule.step else ', before any update'})"
+        for rule in rules
+    ]
     return f"{'; '.join(parts)}."
 
 
@@ -48,7 +52,7 @@ def regimes_verdict(rules: list[Rule]) -> str:
     bounds: Interval | None = agreement
     text = f"Right in {right} of {total} cases"
     if len(rules) > 1:
-        text += f" ({len(rules)} seeds of the same tasks, so not {total} independent ones)"
+        text += f" ({len(rules)} runs of the same tasks, so not {total} independent ones)"
     if bounds is not None and bounds.low <= 0.5 <= bounds.high:
         text += ": a coin does as well as far as these data can tell"
     gains = sum(int(rule.tasks["benefits"].sum()) for rule in rules)

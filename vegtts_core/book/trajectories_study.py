@@ -133,7 +133,7 @@ def ends(found: Mapping[str, Source]) -> pd.DataFrame:
             rows.append(
                 {
                     "source": name,
-                    "task": f"task {task}",
+                    "task": str(task),
                     "k": int(size.iloc[-1]),
                     "first": int(counts.iloc[0]),
                     "last": int(counts.iloc[-1]),
@@ -151,14 +151,12 @@ def ends(found: Mapping[str, Source]) -> pd.DataFrame:
 END_COLUMNS = {
     "source": Column("trajectory"),
     "task": Column("task"),
-    "k": Column("rollouts", "d"),
     "first": Column("step 0", "d", group="correct"),
     "last": Column("last", "d", group="correct"),
     "most": Column("most", "d", group="distinct correct"),
     "fewest": Column("fewest", ".0f", group="distinct correct"),
-    "fewest_step": Column("at step", ".0f", group="distinct correct"),
     "end": Column("last", "d", group="distinct correct"),
-    "speedup": Column("median speedup", "{:.2f}×", group="last step"),
+    "speedup": Column("speedup", "{:.2f}×", group="last step"),
     "fast": Column("fast", ".0%", group="last step"),
 }
 
