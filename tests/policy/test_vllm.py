@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import chain
@@ -194,6 +195,29 @@ def small_policy(embedded_folder: str, tmp_path_factory: pytest.TempPathFactory)
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two workers need two cores")
+def test_two_workers_share_the_weights(small_policy: str, tmp_path: Path) -> None:
+    """Tensor parallelism: the tokens and log-probabilities of one process, with and without an adapter."""
+    torch.manual_seed(0)
+    lora = peft.LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(small_policy), lora).save_pretrained(tmp_path / "lora")
+    parameters = VllmParameters(tensor_parallel_size=2, kv_cache_gib=0.5)
+    with closing(load_vllm(small_policy, None, "float32", "cpu", parameters, adapters=True)) as engine:
+        for adapter in (None, str(tmp_path / "lora")):
+            engine.use_adapter(adapter)
+            alone = load_policy(small_policy, adapter)
+            found, expected = (policy.sample(PROMPTS, 4, WARM, seed=3) for policy in (engine, alone))
+            assert token_ids(found) == token_ids(expected)
+            for one, other in zip(chain(*found), chain(*expected), strict=True):
+                np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-3)
+
+
+def test_more_workers_than_cores_are_refused(small_policy: str) -> None:
+    parameters = VllmParameters(tensor_parallel_size=4096, kv_cache_gib=0.5)
+    with pytest.raises(UserError, match="each worker needs one of its own"):
+        load_vllm(small_policy, None, "float32", "cpu", parameters, adapters=False)
 
 
 def test_training_with_the_engine_beside_it(small_policy: str, tmp_path: Path) -> None:

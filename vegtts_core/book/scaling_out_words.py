@@ -39,7 +39,7 @@ SITUATIONS = (
     Situation(
         "one GPU",
         "`device: cuda`; `k` and `max_new_tokens` to fit; `sampler: vllm` if vLLM is there",
-        "Training on an H100, candidates on its CPU; evaluation alone on an H100. vLLM 0.31 on a CPU only",
+        "Training, sampling and evaluation on one H100 (`params/h100.yaml`). vLLM 0.31 on a CPU only",
         "ttt",
         "The paper's policy does not fit. Small ones do, and sampling and updates follow one another",
     ),
@@ -47,7 +47,7 @@ SITUATIONS = (
         "a node of 8",
         "`num_processes` in `params/accelerate/ddp.yaml`, `fsdp.yaml` or `deepspeed.yaml`; for search "
         "`vllm: {tensor_parallel_size: 8}`",
-        "Two processes on one CPU over gloo, whole, with spread weights and with ZeRO 1 and 2. No two GPUs",
+        "Two processes on one CPU over gloo: whole, with spread weights, with ZeRO 1 and 2; vLLM's two workers. No two GPUs",
         "ttt_spread",
         "One process per task of a step has work. The main process evaluates alone",
     ),
@@ -192,7 +192,7 @@ COMMANDS = (
         _NODE,
         "python -m vegtts_core.search --params FILE",
         Mark.NOT_RUN,
-        "`sampler: vllm` on a GPU or, with `tensor_parallel_size`, on several",
+        "`sampler: vllm` on GPUs; on a CPU, two workers shared the weights in `make test-vllm`",
     ),
     Command(
         _CLUSTER,

@@ -23,6 +23,8 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 #: vLLM reads these from the environment. The first is not a choice: its other runner takes processors of another kind.
 _FIXED = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
 _CHOSEN = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+#: On a CPU: which cores each worker has. Read when an engine starts.
+_CORES = "VLLM_CPU_OMP_THREADS_BIND"
 
 
 def require_vllm(device: str) -> str:
@@ -60,8 +62,11 @@ def start_engine(folder: Path, name: str, dtype: str, device: str, parameters: V
     from vllm import LLM  # pyright: ignore  # this package has the same name
 
     on_cpu = device == "cpu"
+    count = parameters.tensor_parallel_size
+    shared = {_CORES: _shared_cores(count)} if on_cpu and count > 1 and _CORES not in os.environ else {}
     cache = parameters.kv_cache_gib or (CPU_KV_CACHE_GIB if on_cpu else None)
     lora = {"max_loras": 1, "max_lora_rank": _room(parameters.max_lora_rank)} if adapters else {}
+    os.environ.update(shared)
     try:
         return LLM(
             str(folder),
@@ -84,6 +89,22 @@ def start_engine(folder: Path, name: str, dtype: str, device: str, parameters: V
             f"vLLM could not start with {name} ({first_line(error)}): its own log says more with "
             "VLLM_LOGGING_LEVEL=INFO; vllm.kv_cache_gib, max_num_seqs and max_model_len bound its memory."
         ) from error
+    finally:
+        for name in shared:
+            del os.environ[name]
+
+
+def _shared_cores(count: int) -> str:
+    """This process's cores dealt out to ``count`` workers as vLLM wants them (``0,1|2,3``); UserError if too few.
+
+    By itself vLLM gives each worker a NUMA node of its own, and does not start where there are fewer.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < count:
+        raise UserError(
+            f"vllm.tensor_parallel_size is {count} and there are {len(cores)} cores: each worker needs one of its own."
+        )
+    return "|".join(",".join(map(str, cores[place::count])) for place in range(count))
 
 
 def _room(rank: int) -> int:
