@@ -47,7 +47,7 @@ SITUATIONS = (
         "a node of 8",
         "`num_processes` in `params/accelerate/ddp.yaml`, `fsdp.yaml` or `deepspeed.yaml`; for search "
         "`vllm: {tensor_parallel_size: 8}`",
-        "Two processes on one CPU over gloo: whole, with spread weights, with ZeRO 1 and 2; vLLM's two workers. No two GPUs",
+        "Two processes on one CPU over gloo: whole, spread weights, ZeRO 1 and 2; two of vLLM's workers. No two GPUs",
         "ttt_spread",
         "One process per task of a step has work. The main process evaluates alone",
     ),
