@@ -13,10 +13,11 @@ import torch
 from vegtts_core.evaluator import elf
 from vegtts_core.evaluator.library import LIBRARY_LIMIT, library_in
 from vegtts_core.evaluator.messages import Assignment, Program
-from vegtts_core.evaluator.processes import CandidateFailure, WarmProcess
+from vegtts_core.evaluator.processes import CandidateFailure
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.shared_memory import Arena
 from vegtts_core.evaluator.types import ErrorKind
+from vegtts_core.evaluator.warm_process import WarmProcess
 from vegtts_core.kernels import cpp, nvrtc
 from vegtts_core.kernels.types import Language
 

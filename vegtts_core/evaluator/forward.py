@@ -14,7 +14,6 @@ from vegtts_core.evaluator.baselines import compiled_candidate
 from vegtts_core.evaluator.cores import threads
 from vegtts_core.evaluator.floors import Floors, cpu_ceilings
 from vegtts_core.evaluator.outcome import Outcome, Stages, failed
-from vegtts_core.evaluator.processes import WarmProcess
 from vegtts_core.evaluator.published import PublishedProtocol
 from vegtts_core.evaluator.round_trip import empty_round_trip
 from vegtts_core.evaluator.sandbox import Layer
@@ -23,6 +22,7 @@ from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.sound import ReferenceLost, SoundProtocol
 from vegtts_core.evaluator.timing_lock import TimingLock
 from vegtts_core.evaluator.types import ErrorKind, Measurement, ProtocolName, Stage, Verdict
+from vegtts_core.evaluator.warm_process import WarmProcess
 from vegtts_core.kernels.ceilings import Ceilings
 from vegtts_core.kernels.types import Language
 from vegtts_core.scaffolds.types import Candidate

@@ -1,4 +1,4 @@
-"""The evaluator's side of the processes: start the warm one, have it fork, send commands, hold the stopwatch.
+"""The evaluator's side of one process: send commands, hold the stopwatch, say how it ended.
 
 What the candidate's process claims is not believed. Its replies only say when to look; a call is measured from the
 command to the reply, after which the process is stopped, its inputs are overwritten, and only then is it let go on to
@@ -9,18 +9,14 @@ writing takes is measured too. This module knows neither which results are right
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pickle
 import select
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 
-from vegtts_core.errors import UserError
 from vegtts_core.evaluator.messages import (
     ADMITTED,
     MESSAGE_LIMIT,
@@ -31,32 +27,14 @@ from vegtts_core.evaluator.messages import (
     Waiting,
     one_line,
 )
-from vegtts_core.evaluator.runner import Call, SharedMemory
-from vegtts_core.evaluator.sandbox import Layer
+from vegtts_core.evaluator.runner import Call
 from vegtts_core.evaluator.settings import Limits
 from vegtts_core.evaluator.stopping import await_stopped, process_id, processor_seconds
 from vegtts_core.evaluator.types import ErrorKind
 from vegtts_core.evaluator.warden import ENDED, STOP, STOPPED_MANY, STOPPED_ONE
-from vegtts_core.evaluator.zygote import FORK, FORK_WAITING
 
-#: Idle threads sleep at once instead of spinning on the core that another process is being timed on. And freed memory
-#: stays with the process, as it does on a GPU under PyTorch: fresh pages for every temporary tensor cost a reference up
-#: to three times its own work (task 25), which a kernel, writing to memory that is there, would be credited with.
-_ENVIRONMENT = {
-    "PATH": os.defpath,
-    "LANG": "C.UTF-8",
-    "OMP_WAIT_POLICY": "passive",
-    "GOMP_SPINCOUNT": "0",
-    "KMP_BLOCKTIME": "0",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
-}
-_BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from vegtts_core.evaluator.zygote import main; main(int(sys.argv[2]), int(sys.argv[3]))"
-)
-_START_SECONDS = 120.0
+#: How long a process may take to start.
+START_SECONDS = 120.0
 #: How long killing a process may take before the evaluator goes on without waiting for it.
 _END_SECONDS = 10.0
 #: Processor time that a process usually uses between its answer and its stop: up to 0.07 ms were seen.
@@ -89,7 +67,7 @@ class CandidateFailure(Exception):
         self.fault = fault
 
 
-class _WarmProcessLost(Exception):
+class WarmProcessLost(Exception):
     """The warm process is gone."""
 
 
@@ -123,19 +101,19 @@ class Process:
 
     def await_start(self) -> None:
         """Wait until the process is forked. Raises if the warm process died instead."""
-        self._status.settimeout(_START_SECONDS)
+        self._status.settimeout(START_SECONDS)
         try:
             message, fds, _, _ = socket.recv_fds(self._status, 16, 1)
         except OSError:
             message, fds = b"", []
         if not message or not fds:
-            raise _WarmProcessLost
+            raise WarmProcessLost
         self._pidfd = fds[0]
 
     def await_waiting(self) -> None:
         """Wait until a process without an assignment has started CUDA. Raises `CandidateFailure` if it does not."""
         if not self._waits:
-            self._expect(Reply.WAITING, "starting CUDA", _START_SECONDS)
+            self._expect(Reply.WAITING, "starting CUDA", START_SECONDS)
             self._waits = True
 
     def assign(self, assignment: Assignment, arenas: Sequence[int]) -> None:
@@ -144,7 +122,7 @@ class Process:
         Raises `CandidateFailure` if the process is gone.
         """
         self.await_waiting()
-        letter = _letter(assignment)
+        letter = letter_of(assignment)
         try:
             socket.send_fds(self._control, [b"a"], [letter, *arenas])
         except OSError:
@@ -357,126 +335,9 @@ class Process:
         return CandidateFailure(ErrorKind.CRASH, f"Its process left early, with exit code {code}.")
 
 
-def _letter(assignment: Assignment | Waiting) -> int:
+def letter_of(assignment: Assignment | Waiting) -> int:
     """The file descriptor of an anonymous file with the pickled assignment."""
     letter = os.memfd_create("assignment", os.MFD_CLOEXEC)
     with open(letter, "wb", closefd=False) as file:
         file.write(pickle.dumps(assignment))
     return letter
-
-
-class WarmProcess:
-    """The process that forks all others. It is started when first needed and again if it is lost."""
-
-    def __init__(self) -> None:
-        if sys.platform != "linux":
-            raise UserError("The evaluator needs Linux: run it in a Linux machine or container.")
-        self._process: subprocess.Popen[bytes] | None = None
-        self._requests: socket.socket | None = None
-        #: Why each layer of the sandbox is missing on this machine, empty where it is active; known once started.
-        self.layers: dict[Layer, str] = {}
-
-    @property
-    def active_layers(self) -> frozenset[Layer]:
-        """The layers that every process must have."""
-        return frozenset(layer for layer, reason in self.layers.items() if not reason)
-
-    def start(self) -> None:
-        """Import torch in a new process. Takes a second or two; raises UserError if the process does not come up."""
-        self.close()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        log = os.memfd_create("warm-process-log", os.MFD_CLOEXEC)
-        path = json.dumps([os.path.abspath(entry) for entry in sys.path])
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _BOOT, path, str(os.getpid()), str(theirs.fileno())],
-                env=_ENVIRONMENT,
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        self._requests = ours
-        ours.settimeout(_START_SECONDS)
-        try:
-            ready = ours.recv(MESSAGE_LIMIT)
-        except OSError:
-            ready = b""
-        said = os.pread(log, 4096, max(0, os.fstat(log).st_size - 4096)).decode(errors="replace").strip()
-        os.close(log)
-        if not ready:
-            self.close()
-            last = one_line(said.splitlines()[-1]) if said else "it gave no reason"
-            raise UserError(f"The evaluator's warm process did not start ({last}): check that torch imports.")
-        self.layers = {Layer(name): reason for name, reason in json.loads(ready).items()}
-
-    def spawn(
-        self,
-        assignment: Assignment,
-        inputs: SharedMemory,
-        weights: SharedMemory,
-        output: SharedMemory,
-        limits: Limits,
-        library: int | None = None,
-    ) -> Process:
-        """A new process for ``assignment``; its module is not built yet. ``library``: a kernel's file descriptor."""
-        arenas = [arena.fd for arena in (inputs, weights, output)]
-        return self._spawn_twice(assignment, arenas, limits, library)
-
-    def spawn_waiting(self, limits: Limits) -> Process:
-        """A new process that starts CUDA and waits for an assignment of scaffold ``forward``: see `Process.assign`."""
-        return self._spawn_twice(Waiting(limits.printed_bytes), [], limits, None)
-
-    def _spawn_twice(
-        self, assignment: Assignment | Waiting, arenas: list[int], limits: Limits, library: int | None
-    ) -> Process:
-        try:
-            return self._spawn(assignment, arenas, limits, library)
-        except _WarmProcessLost:
-            self.start()
-        try:
-            return self._spawn(assignment, arenas, limits, library)
-        except _WarmProcessLost:
-            raise UserError(
-                "The evaluator's warm process ended twice in a row: check the memory that is left on this machine."
-            ) from None
-
-    def _spawn(
-        self, assignment: Assignment | Waiting, arenas: list[int], limits: Limits, library: int | None
-    ) -> Process:
-        if self._requests is None:
-            raise _WarmProcessLost
-        control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        status, their_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        prints = os.memfd_create("prints", os.MFD_CLOEXEC)
-        letter = _letter(assignment)
-        waits = isinstance(assignment, Waiting)
-        any_python, program = (False, Program.MODULE) if waits else (assignment.any_python, assignment.program)
-        process = Process(control, status, prints, limits, any_python, program)
-        try:
-            with their_control, their_status:
-                fds = [letter, *arenas, prints, their_control.fileno(), their_status.fileno()]
-                fds += [] if library is None else [library]
-                socket.send_fds(self._requests, [FORK_WAITING if waits else FORK], fds)
-            process.await_start()
-        except (OSError, _WarmProcessLost):
-            process.close()
-            raise _WarmProcessLost from None
-        except BaseException:
-            process.close()
-            raise
-        finally:
-            os.close(letter)
-        return process
-
-    def close(self) -> None:
-        """End the warm process. Processes that it forked end when their `Process` is closed."""
-        if self._requests is not None:
-            self._requests.close()
-            self._requests = None
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None

@@ -11,9 +11,9 @@ import statistics
 import torch
 
 from vegtts_core.evaluator.messages import Assignment
-from vegtts_core.evaluator.processes import WarmProcess
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.shared_memory import Arena
+from vegtts_core.evaluator.warm_process import WarmProcess
 
 _NOTHING = """
 import torch

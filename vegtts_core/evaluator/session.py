@@ -18,11 +18,12 @@ from vegtts_core.errors import UserError
 from vegtts_core.evaluator.answers import Draw, Inputs, Known, make_draw, run_reference, weights_of
 from vegtts_core.evaluator.compiling import compile_kernel, sealed_file
 from vegtts_core.evaluator.messages import Assignment, Program
-from vegtts_core.evaluator.processes import CandidateFailure, Process, WarmProcess
+from vegtts_core.evaluator.processes import CandidateFailure, Process
 from vegtts_core.evaluator.runner import Runner, Watch
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.shared_memory import Arena
 from vegtts_core.evaluator.types import ErrorKind
+from vegtts_core.evaluator.warm_process import WarmProcess
 from vegtts_core.kernels.types import Language
 from vegtts_core.scaffolds.types import Candidate
 from vegtts_core.tasks import Task, build_reference, draw_inputs, draw_mixed, exec_module, wide_modes

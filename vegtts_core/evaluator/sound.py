@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import math
 import secrets
-import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,8 +33,8 @@ from vegtts_core.evaluator.processes import CandidateFailure
 from vegtts_core.evaluator.runner import Call, Runner
 from vegtts_core.evaluator.session import TaskSession
 from vegtts_core.evaluator.shared_memory import Arena, identical
+from vegtts_core.evaluator.sound_result import measurement_of, spanning, summary, worked_on
 from vegtts_core.evaluator.timing_lock import TimingLock
-from vegtts_core.evaluator.timing_statistics import Interval, charged, decide, estimate
 from vegtts_core.evaluator.types import Decision, ErrorKind, Measurement, Stage
 from vegtts_core.scaffolds.types import Candidate
 
@@ -88,7 +87,7 @@ class SoundProtocol:
                         self._session.drop_reference()
                         process = self._session.start(self._candidate, writable_inputs=False)
                         process.await_ready()
-                        measurement = self._spanning(measurement, self._time(process))
+                        measurement = spanning(measurement, self._time(process), self._settings.minimum_effect)
                 measurement = replace(measurement, max_error=self._worst)
                 outcomes.append(Outcome(measurement, Stage.REWARD, None, "", self._calls))
             return outcomes
@@ -229,7 +228,7 @@ class SoundProtocol:
                 if watch.counts():
                     reference_calls.append(theirs)
                     candidate_calls.append(ours)
-                result = _summary(reference_calls, candidate_calls, self._candidate.scaffold != "forward")
+                result = summary(reference_calls, candidate_calls, self._candidate.scaffold != "forward")
                 spent = time.monotonic() - start
                 if len(candidate_calls) >= settings.min_pairs and result[0].half_width <= settings.half_width:
                     break
@@ -241,42 +240,7 @@ class SoundProtocol:
             raise CandidateFailure(
                 ErrorKind.LATE_WORK, "It went on working after it had said that it was done and the clock had stopped."
             )
-        interval, candidate_seconds = result
-        return Measurement(
-            correct=True,
-            speedup=math.exp(interval.center),
-            speedup_low=math.exp(interval.low),
-            speedup_high=math.exp(interval.high),
-            decision=decide(interval, settings.minimum_effect),
-            reward=math.exp(interval.center),
-            reference_seconds=tuple(call.seconds for call in reference_calls),
-            candidate_seconds=candidate_seconds,
-            discarded_pairs=pairs - len(candidate_calls),
-            device_states=watch.states,
-        )
-
-    def _spanning(self, before: Measurement, after: Measurement) -> Measurement:
-        """Two measurements of one candidate in different processes as one; its interval spans both."""
-        theirs, ours = (
-            before.reference_seconds + after.reference_seconds,
-            before.candidate_seconds + after.candidate_seconds,
-        )
-        center = estimate([math.log(r / c) for r, c in zip(theirs, ours, strict=True)]).center
-        low, high = min(before.speedup_low, after.speedup_low), max(before.speedup_high, after.speedup_high)
-        interval = Interval(center, math.log(low), math.log(high))
-        return replace(
-            after,
-            speedup=math.exp(center),
-            speedup_low=low,
-            speedup_high=high,
-            decision=decide(interval, self._settings.minimum_effect),
-            reward=math.exp(center),
-            reference_seconds=theirs,
-            candidate_seconds=ours,
-            discarded_pairs=before.discarded_pairs + after.discarded_pairs,
-            device_states=before.device_states + after.device_states,
-            process_pairs=before.process_pairs + after.process_pairs,
-        )
+        return measurement_of(*result, reference_calls, pairs - len(candidate_calls), watch.states, settings)
 
     def _pair(self, process: Runner, reference: Runner, number: int, budget: float) -> tuple[Call, Call]:
         """One call of each on the same new inputs, in random order, the candidate's output checked."""
@@ -315,30 +279,6 @@ class SoundProtocol:
             else:
                 calls[False] = self._call(process, session.output)
         return calls[True], calls[False]
-
-
-def _summary(reference: list[Call], candidate: list[Call], charge: bool) -> tuple[Interval, tuple[float, ...]]:
-    """The interval of the log-ratio, and the candidate's seconds with what is charged to them.
-
-    Scaffold ``forward`` is charged nothing: what its allow-list admits has ended when the clock stops, and a charge
-    that can only be positive made identical code look one or two per cent slower than itself.
-    """
-    seconds = tuple(call.seconds for call in candidate)
-    if charge:
-        writing = [call.writing_seconds for call in candidate]
-        seconds = charged(seconds, writing, [call.writing_seconds for call in reference])
-    ratios = [math.log(theirs.seconds / ours) for theirs, ours in zip(reference, seconds, strict=True)]
-    return estimate(ratios), seconds
-
-
-def worked_on(candidate: list[Call], reference: list[Call]) -> bool:
-    """Whether writing its results down took so long that there was more to it than writing.
-
-    That is, in the median, longer than twice the reference's, a fifth of its own call and a millisecond together: what
-    less takes longer is charged to its calls (`charged`), and may have honest reasons.
-    """
-    writing, usual = (statistics.median(call.writing_seconds for call in calls) for calls in (candidate, reference))
-    return writing > 2 * usual + 0.2 * statistics.median(call.seconds for call in candidate) + 1e-3
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
 """The warm process: imports torch once and forks, so that a candidate costs milliseconds and not a Python start.
 
 It runs no candidate and no reference. It has one thread and never enters a parallel region, because a process forked
-after one would wait for worker threads that it does not have. It is started by `vegtts_core.evaluator.processes`, ends
-with the process that started it, and every process forked from it is watched by a warden.
+after one would wait for worker threads that it does not have. It is started by
+`vegtts_core.evaluator.warm_process`, ends with the process that started it, and every process forked from it is
+watched by a warden.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vegtts_core.evaluator.compiling import Compilation
-from vegtts_core.evaluator.processes import WarmProcess
 from vegtts_core.evaluator.settings import EvaluatorSettings
+from vegtts_core.evaluator.warm_process import WarmProcess
 from vegtts_core.kernels.types import Language
 from vegtts_core.scaffolds.types import Candidate
 

@@ -27,11 +27,12 @@ from vegtts_core.evaluator.cuda.runners import HereRunner, KernelRunner, ModuleR
 from vegtts_core.evaluator.cuda.spares import Spares
 from vegtts_core.evaluator.cuda.watch import ClockWatch
 from vegtts_core.evaluator.messages import Assignment
-from vegtts_core.evaluator.processes import CandidateFailure, Process, WarmProcess
+from vegtts_core.evaluator.processes import CandidateFailure, Process
 from vegtts_core.evaluator.runner import Runner, Watch
 from vegtts_core.evaluator.session import PUBLISHED_SEED, TaskSession, as_tensors
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.types import ErrorKind
+from vegtts_core.evaluator.warm_process import WarmProcess
 from vegtts_core.kernels.cuda.driver import DriverError
 from vegtts_core.kernels.cuda.launcher import FLUSH_FACTOR
 from vegtts_core.kernels.signature import ArgumentRole, KernelSignature

@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from vegtts_core.evaluator.messages import Assignment
-from vegtts_core.evaluator.processes import CandidateFailure, Process, WarmProcess
+from vegtts_core.evaluator.processes import CandidateFailure, Process
 from vegtts_core.evaluator.runner import SharedMemory
 from vegtts_core.evaluator.settings import Limits
+from vegtts_core.evaluator.warm_process import WarmProcess
 
 #: Waiting processes. New ones are started together, when one is left: they start as fast as a single one.
 _SPARES = 6
