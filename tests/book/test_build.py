@@ -83,6 +83,29 @@ def test_a_warning_fails_the_build(small, capfd):
     assert list((small / "book" / "chapters").iterdir()) == []
 
 
+def test_chapters_side_by_side_are_those_one_after_another(small, monkeypatch):
+    shutil.copy(small / "chapters" / "one.ipynb", small / "chapters" / "two.ipynb")
+    (small / "book" / "_toc.yml").write_text("format: jb-book\nroot: chapters/one\nchapters:\n- file: chapters/two\n")
+    written = []
+    for cores in (1, 2):
+        monkeypatch.setattr(build, "SIDE_BY_SIDE", cores)
+        staging = build.stage(small)
+        assert build.execute_chapters(small, staging, "recorded", "cpu", small / "chapters") == ["one", "two"]
+        written.append([(staging / "chapters" / f"{name}.ipynb").read_bytes() for name in ("one", "two")])
+    assert written[0] == written[1]
+
+
+def test_of_chapters_side_by_side_the_failing_one_is_told(small, capsys):
+    book = nbformat.read(small / "chapters" / "one.ipynb", 4)
+    cause = "from vegtts_core.errors import UserError\nraise UserError('The cause: the cure.')"
+    book.cells.append(nbformat.v4.new_code_cell(cause))
+    nbformat.write(book, small / "chapters" / "two.ipynb")
+    (small / "book" / "_toc.yml").write_text("format: jb-book\nroot: chapters/one\nchapters:\n- file: chapters/two\n")
+    assert build.main(["--commit"]) == 1
+    assert "The cause: the cure." in capsys.readouterr().err
+    assert list((small / "book" / "chapters").iterdir()) == []
+
+
 def test_live_builds_never_commit(small, capsys):
     assert build.main(["--source", "live", "--commit"]) == 1
     assert "A live build never replaces" in capsys.readouterr().err

@@ -8,15 +8,18 @@ The committed chapters in ``book/chapters/`` change only with ``--commit``. It k
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import yaml
+from tqdm import tqdm
 
 from vegtts_core.book import notebooks, web
 from vegtts_core.book.runner import ChapterError, execute
@@ -24,6 +27,8 @@ from vegtts_core.errors import UserError
 from vegtts_core.project import VARIABLE, find_project_root
 
 SOURCES = ("recorded", "live")
+#: Chapters executed at once, each in a kernel of up to 1.5 GB.
+SIDE_BY_SIDE = 4
 
 
 def chapters_of(toc: Path) -> list[str]:
@@ -51,17 +56,36 @@ def stage(root: Path) -> Path:
 
 
 def execute_chapters(root: Path, staging: Path, source: str, params: str, sources: Path) -> list[str]:
-    """Execute every chapter of the table of contents that has a notebook in ``sources``; returns their stems."""
+    """Execute every chapter of the table of contents that has a notebook in ``sources``; returns their stems.
+
+    Side by side on the cores that there are, at most ``SIDE_BY_SIDE``; one after another where chapters measure
+    (``source`` *live*).
+    """
     done = []
     for name in chapters_of(staging / "_toc.yml"):
-        chapter = sources / f"{name}.ipynb"
-        if chapter.is_file():
-            notebook = execute(chapter, {"source": source, "params": params}, root)
-            notebooks.write(notebook, staging / "chapters" / chapter.name)
+        if (sources / f"{name}.ipynb").is_file():
             done.append(name)
         elif not (staging / "chapters" / f"{name}.ipynb").is_file():
             raise UserError(f"book/_toc.yml names chapters/{name}, but {sources} has no {name}.ipynb: add it.")
+    workers = min(SIDE_BY_SIDE, len(os.sched_getaffinity(0)), len(done)) if source == "recorded" else 1
+    given = {"source": source, "params": params}
+    if workers < 2:
+        for name in done:
+            _execute_to(staging, sources / f"{name}.ipynb", given, root, True)
+        return done
+    # New processes: papermill has an event loop and environment variables for each chapter.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+    try:
+        waiting = [pool.submit(_execute_to, staging, sources / f"{name}.ipynb", given, root, False) for name in done]
+        for finished in tqdm(as_completed(waiting), "chapters", len(waiting), unit="chapter"):
+            finished.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
     return done
+
+
+def _execute_to(staging: Path, chapter: Path, given: dict[str, str], root: Path, progress: bool) -> None:
+    notebooks.write(execute(chapter, given, root, progress), staging / "chapters" / chapter.name)
 
 
 def run_live(root: Path, params: str) -> None:
