@@ -83,6 +83,16 @@ def test_every_recorded_run_of_the_study_has_its_card_and_its_command_once() -> 
         assert run.manifest["machine"]["gpu"].endswith(compute.gpu(run)), name
 
 
+def test_runs_that_began_from_different_adapters_are_told_apart() -> None:
+    runs = compute.runs()
+    text = compute.starts_text(runs)
+    for name, run in runs.items():
+        if run.manifest["policy"]["name"] != "embedded" and compute.start(run):
+            assert compute.start(run) in text and f"`{name}`" in text
+    (one, *_) = (run for run in runs.values() if compute.start(run))
+    assert compute.starts_text({"a": one, "b": one}) == ""
+
+
 def test_recorded_searches_fill_every_table() -> None:
     found = scaling.views(study.searches("recorded", "cpu"))
     assert list(scaling.table(found)["run"]) == list(found)

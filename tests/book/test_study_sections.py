@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from made_tables import sample, table
 
+from vegtts_core.book import beyond_variants as variants
 from vegtts_core.book import distilling_results, distilling_study, probing_study, training_warm
 from vegtts_core.book import trajectories_study as study
 from vegtts_core.book import trajectories_study_words as words
@@ -18,7 +19,7 @@ from vegtts_core.book.study import studied
 from vegtts_core.book.tables import Table
 from vegtts_core.book.trajectories import Source
 from vegtts_core.metrics import Quarter
-from vegtts_core.statistics import Interval
+from vegtts_core.statistics import Interval, mean_effect
 
 
 def source(rows):
@@ -84,22 +85,29 @@ def test_an_early_peak_is_said_only_where_equal_checkpoints_are_excluded() -> No
 
 
 def test_the_control_on_shuffled_rewards_is_read_by_the_interval_of_the_difference() -> None:
-    row = {"step": 4, "shuffled": Interval(0.4, 0.1, 0.7, 5), "rewarded": Interval(0.6, 0.3, 0.9, 5)}
-    table = pd.DataFrame([row | {"gap": Interval(0.2, 0.0, 0.4, 5)}])
-    assert "not beyond it" in words.noise_text(table)
-    table = pd.DataFrame([row | {"gap": Interval(0.2, 0.1, 0.4, 5)}])
-    assert "which is beyond it" in words.noise_text(table)
-    assert "No control" in words.noise_text(table.iloc[:0])
+    def gap(spread: float) -> pd.DataFrame:
+        real = np.array([0.5, 0.6, 0.7, 0.6, 0.6]) + spread * np.array([-1, 1, -1, 1, 0])
+        values = {"real": real, "shuffled": np.full(5, 0.4), "gap": real - 0.4}
+        effects = {name: mean_effect(value, np.arange(5)) for name, value in values.items()}
+        return pd.DataFrame([{"measure": "correct", "step": 4, "seeds": 1} | effects])
+
+    assert "not beyond it" in words.noise_text(gap(0.5)) and "no proof of learning" in words.noise_text(gap(0.5))
+    assert "which is beyond it (difference +20 points" in words.noise_text(gap(0.0))
+    assert "No control" in words.noise_text(gap(0.0).iloc[:0])
 
 
 def test_the_recorded_trajectories_are_told_apart_and_have_their_control() -> None:
     runs = studied("adaptation")
     found = study.sources(runs)
     assert len(found) == len(runs) and study.cards(runs) == "H100"
-    noise = study.noise(runs, studied("beyond"))
-    assert len(noise) == 1 and noise["gap"].iloc[0].estimate == pytest.approx(
-        noise["rewarded"].iloc[0].estimate - noise["shuffled"].iloc[0].estimate
+    noise = variants.learning(variants.pairs("recorded", "cpu", runs)).set_index("measure").loc["correct"]
+    estimates = [noise[name].interval.estimate for name in ("gap", "real", "shuffled")]
+    assert estimates[0] == pytest.approx(estimates[1] - estimates[2])
+    (pair,) = [pair for pair in variants.pairs("recorded", "cpu", runs) if pair.control is not None]
+    one, two = (
+        (side.manifest["policy"], side.manifest["remeasured"]["commit"]) for side in (pair.variant, pair.control)
     )
+    assert pair.shuffled and one == two  # the same weights at the start, judged by the same evaluator
     for run, (_, part) in zip(found.values(), study.ends(found).groupby("source", sort=False), strict=True):
         steps = run.samples["step"].to_numpy()
         right = run.samples["sound_correct"].to_numpy(dtype=bool) & (steps == steps.max())

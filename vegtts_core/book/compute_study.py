@@ -5,9 +5,12 @@ It reads manifests, compute records and the study's parameter file; what a run f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
-from vegtts_core.book.study import STUDY, studied
+from vegtts_core.book.measurement import listed
+from vegtts_core.book.study import STUDY, policy, studied
 from vegtts_core.book.tables import Column
 from vegtts_core.parameters import read_yaml
 from vegtts_core.runs import Run
@@ -15,10 +18,10 @@ from vegtts_core.runs import Run
 COLUMNS = {
     "name": Column("run"),
     "card": Column("card"),
+    "start": Column("began from"),
     "rollouts": Column("rollouts", ",.0f"),
     "student": Column("student", ",.0f", "thousand tokens"),
     "teacher": Column("teacher", ",.0f", "thousand tokens"),
-    "device": Column("device", ",.0f", "s"),
     "minutes": Column("device", ".1f", "min"),
 }
 
@@ -34,16 +37,35 @@ def table(found: dict[str, Run]) -> pd.DataFrame:
     rows = []
     for name, run in found.items():
         cost, nan = run.compute, float("nan")
-        device = cost.get("device_seconds", nan)
-        row = {"name": name, "card": gpu(run), "rollouts": cost.get("rollouts", nan), "device": device}
+        row = {"name": name, "card": gpu(run), "start": start(run) or "–", "rollouts": cost.get("rollouts", nan)}
         row |= {side: cost.get(f"{side}_tokens", nan) / 1e3 for side in ("student", "teacher")}
-        rows.append(row | {"minutes": device / 60})
+        rows.append(row | {"minutes": cost.get("device_seconds", nan) / 60})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def gpu(run: Run) -> str:
     """The card as the manifest has it, without its maker: ``H200``, ``H100 80GB HBM3``."""
     return str(run.manifest["machine"].get("gpu") or "none").removeprefix("NVIDIA ")
+
+
+def start(run: Run) -> str:
+    """The beginning of the digest of the adapter that a run's policy had at first; empty if it had none."""
+    return str(run.manifest["policy"].get("adapter_sha256") or "")[:8]
+
+
+def starts_text(found: Mapping[str, Run]) -> str:
+    """Whether runs of one policy began from one adapter, and from which not; empty if all did."""
+    starts: dict[str, dict[str, list[str]]] = {}
+    for name, run in found.items():
+        if start(run):
+            starts.setdefault(policy(run), {}).setdefault(start(run), []).append(f"`{name}`")
+    several = [
+        f"Runs of {name} began from {len(by_start)} adapters: "
+        + "; ".join(f"`{digest}` ({listed(names)})" for digest, names in by_start.items())
+        for name, by_start in starts.items()
+        if len(by_start) > 1
+    ]
+    return f"{'. '.join(several)}. Runs are paired within one of them only." if several else ""
 
 
 def commands(found: dict[str, Run]) -> str:

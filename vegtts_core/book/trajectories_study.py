@@ -114,7 +114,7 @@ def diversity(found: Mapping[str, Source]) -> pd.DataFrame:
 
 
 def ends(found: Mapping[str, Source]) -> pd.DataFrame:
-    """Where each task of each run ends: columns of ``END_COLUMNS``, one row per (run, task).
+    """Where each task of each run ends: columns of ``END_COLUMNS``, k, fewest_step; one row per (run, task).
 
     ``first``, ``last``: correct rollouts of ``k``; ``most``, ``fewest``: distinct correct candidates at the step with
     most and with fewest, the latter among steps of at least ``USUAL`` correct (NaN if none is); ``fewest_step``: which;
@@ -169,28 +169,3 @@ def gains(found: Mapping[str, Source], step: int | None = None) -> pd.DataFrame:
         at = int(source.samples["step"].max()) if step is None else step
         rows.append((name, at, change(table, at, measure="correctness"), change(table, at)))
     return pd.DataFrame(rows, columns=["source", "step", "correct", "fast_1"])
-
-
-def noise(runs: Mapping[str, Run], others: Mapping[str, Run]) -> pd.DataFrame:
-    """Runs of ``others`` on shuffled rewards beside the run of ``runs`` with the same setting and tasks.
-
-    Columns control (its name), step (the last that both have), shuffled, rewarded (change of the correct share from
-    step 0), gap (rewarded less shuffled, paired by task); Intervals over tasks.
-    """
-    rows = []
-    for name, run in others.items():
-        if not (run.manifest["parameters"].get("rewards") or {}).get("shuffle"):
-            continue
-        tasks = set(run.samples["task"])
-        twins = [r for r in runs.values() if setting(r) == setting(run) and set(r.samples["task"]) == tasks]
-        if not twins:
-            continue
-        protocol = str(run.manifest["parameters"]["protocol"])
-        tables = [metrics.trajectory(r.samples, protocol, resamples=1) for r in (run, twins[0])]
-        step = min(int(r.samples["step"].max()) for r in (run, twins[0]))
-        shares = [table.tasks.pivot_table(index="task", columns="step", values="correctness") for table in tables]
-        by_task = [share[step] - share[0] for share in shares]
-        gap = by_task[1] - by_task[0]
-        each = [change(table, step, measure="correctness") for table in tables]
-        rows.append((name, step, *each, mean_interval(gap.to_numpy(), gap.index.to_numpy())))
-    return pd.DataFrame(rows, columns=["control", "step", "shuffled", "rewarded", "gap"])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from math import isnan
-
 import pandas as pd
 
 from vegtts_core.book.adapting_words import plural
+from vegtts_core.book.beyond_variants import widest
 from vegtts_core.book.prose import number
 from vegtts_core.book.selecting_words import points
 from vegtts_core.book.trajectories_words import LEVEL, changes
@@ -86,22 +85,21 @@ def collapse_verdict(table: pd.DataFrame) -> str:
     )
 
 
-def noise_text(table: pd.DataFrame) -> str:
-    """What the control on shuffled rewards says of the gain in correctness."""
-    if table.empty:
+def noise_text(learning: pd.DataFrame) -> str:
+    """What the control on shuffled rewards says of the gain in correctness, from ``beyond_variants.learning``."""
+    found = learning[learning["measure"] == "correct"]
+    if found.empty:
         return "No control on shuffled rewards is recorded for these settings."
     parts = []
-    for row in table.to_dict("records"):
-        gap = row["gap"]
-        known = not isnan(gap.low)
-        said = "beyond it" if known and gap.low > 0 else "below it" if known and gap.high < 0 else "not beyond it"
+    for row in found.to_dict("records"):
+        real, shuffled, gap = (widest(row[name]) for name in ("real", "shuffled", "gap"))
+        said = {1: "beyond it", -1: "below it", 0: "not beyond it"}[row["gap"].sign]
         parts.append(
-            f"With rewards permuted over the batch, which hold no information, correctness {changes(row['shuffled'])} "
-            f"by step {row['step']}; with its own rewards {points(row['rewarded'])}, which is {said} (difference "
-            f"{points(gap)}, {gap.n} tasks, one seed)"
+            f"With rewards permuted over the batch, which hold no information, correctness {changes(shuffled)} "
+            f"by step {row['step']}; with its own rewards {points(real)}, which is {said} (difference "
+            f"{points(gap)}, {gap.n} tasks, {plural(row['seeds'], 'seed')})"
         )
-    low = [float(row["gap"].low) for row in table.to_dict("records")]
     end = "Only what lies beyond the control can be learning from reward"
-    if not any(value > 0 for value in low):
+    if not any(effect.sign > 0 for effect in found["gap"]):
         end = "A gain in correctness here is thus no proof of learning from reward"
     return f"{'. '.join(parts)}. {end} ({elsewhere()})."

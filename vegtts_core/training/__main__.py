@@ -11,7 +11,7 @@ from rich.console import Console
 
 from vegtts_core.errors import UserError
 from vegtts_core.training.adaptation import adapt
-from vegtts_core.training.outer_loop import outer_loop
+from vegtts_core.training.outer_loop import export_warm_start, outer_loop
 from vegtts_core.training.parameters import AdaptationParameters
 from vegtts_core.training.processes import first_process, leave, shown_here
 from vegtts_core.training.warm_start import warm_start
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="where the run goes (default: in runs/, named by its parameters)")
     parser.add_argument("--seed", type=int, help="replace the seed")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="replace the device of the policy")
-    parser.add_argument("--export", type=Path, help="rlvr: write the trained adapter to this folder")
+    parser.add_argument("--export", type=Path, help="warm-start, rlvr: write the adapter here, in bfloat16")
     chosen = parser.parse_args(arguments)
     console = Console(stderr=True, quiet=not first_process())
     given = {"seed": chosen.seed, "device": chosen.device}
@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif chosen.what == "warm-start":
             parameters = WarmStartParameters.read("warm_start", chosen.params, given)
             runs = [warm_start(parameters, chosen.folder, console=console)]
+            if chosen.export is not None and first_process():
+                export_warm_start(runs[0], chosen.params, chosen.export)
         else:
             runs = []
             family = AdaptationParameters.family(chosen.section, chosen.params, given, chosen.only)

@@ -11,8 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from vegtts_core.errors import UserError
-from vegtts_core.project import find_project_root, runs_folder
-from vegtts_core.runs import machine
+from vegtts_core.project import runs_folder
 from vegtts_core.runs.store import Run
 from vegtts_core.training.adaptation import adapt
 from vegtts_core.training.checkpoints import export_adapter, step_folder
@@ -50,20 +49,33 @@ def outer_loop(
     run = adapt(parameters, folder / "rlvr", console=console)
     if export is not None and first_process():
         step = max(int(step) for step in run.manifest["adapters"])
-        origin = {
-            "policy": parameters.policy,
-            "weights_sha256": run.manifest["policy"]["weights_sha256"],
-            "made_by": f"python -m vegtts_core.training rlvr --params {Path(params).stem}",
-            "step": step,
-            "parameters": {"rlvr": run.manifest["parameters"] | {"adapter": "the warm start's"}},
-            "git": machine.git_commit(find_project_root()),
-            "machine": run.manifest["machine"],
-            "versions": run.manifest["versions"],
-        }
+        used = {"rlvr": run.manifest["parameters"] | {"adapter": "the warm start's"}}
         if warm is not None:
-            origin["parameters"]["warm_start"] = warm.manifest["parameters"]
+            used["warm_start"] = warm.manifest["parameters"]
+        origin = origin_of(run, "rlvr", params, used, run.manifest["adapters"][str(step)]) | {"step": step}
         export_adapter(step_folder(folder / "rlvr" / "checkpoints", step), export, origin, half=True)
     return warm, run
+
+
+def export_warm_start(run: Run, params: str | Path, export: Path) -> None:
+    """Write the adapter of a finished warm start to ``export``, in bfloat16. ``params``: what it was made from."""
+    trained = run.manifest["adapters"]["adapter"]
+    origin = origin_of(run, "warm-start", params, {"warm_start": run.manifest["parameters"]}, trained)
+    export_adapter(run.folder / "adapter", export, origin, half=True)
+
+
+def origin_of(run: Run, what: str, params: str | Path, used: dict[str, Any], trained: str) -> dict[str, Any]:
+    """What goes with an exported adapter: how ``run`` made it, and the sha256 (``trained``) of its float32 weights."""
+    return {
+        "policy": run.manifest["parameters"]["policy"],
+        "weights_sha256": run.manifest["policy"]["weights_sha256"],
+        "trained_sha256": trained,
+        "made_by": f"python -m vegtts_core.training {what} --params {Path(params).stem}",
+        "parameters": used,
+        "git": run.manifest["git"],
+        "machine": run.manifest["machine"],
+        "versions": run.manifest["versions"],
+    }
 
 
 def _sections(params: str | Path) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def start_engine(folder: Path, name: str, dtype: str, device: str, parameters: V
             enable_prefix_caching=True,
             logits_processors=["vegtts_core.policy.vllm.worker:DrawingProcessor"],
             worker_extension_cls="vegtts_core.policy.vllm.worker.LogprobsTaker",
-            tensor_parallel_size=parameters.tensor_parallel_size,
+            tensor_parallel_size=count,
             gpu_memory_utilization=parameters.gpu_memory_utilization,
             kv_cache_memory_bytes=None if cache is None else int(cache * 2**30),
             max_model_len=parameters.max_model_len,
@@ -90,8 +90,8 @@ def start_engine(folder: Path, name: str, dtype: str, device: str, parameters: V
             "VLLM_LOGGING_LEVEL=INFO; vllm.kv_cache_gib, max_num_seqs and max_model_len bound its memory."
         ) from error
     finally:
-        for name in shared:
-            del os.environ[name]
+        for variable in shared:
+            del os.environ[variable]
 
 
 def _shared_cores(count: int) -> str:
