@@ -14,6 +14,7 @@ from vegtts_core.book import measurement_pace as pace
 from vegtts_core.book import measurement_stream as stream
 from vegtts_core.book import measurement_tuning as tuning
 from vegtts_core.book.measurement import NOTHING, Recording
+from vegtts_core.book.prose import listed
 
 CPU = {"machine": {"device": "cpu", "cpu": "Processor", "cores": 2}, "commit": "a" * 40, "modified": False}
 GPU = {
@@ -62,7 +63,7 @@ def test_places_have_short_names():
     )
     assert Recording("evaluator_cpu", {}).label == "CPU" and Recording("soak_cuda", {}).label == "GPU"
     assert measurement.grouped([("a", "x"), ("b", "y"), ("c", "x")]) == "a and c: x. b: y."
-    assert measurement.listed(["a", "b", "c"]) == "a, b and c" and measurement.listed([]) == ""
+    assert listed(["a", "b", "c"]) == "a, b and c" and listed([]) == ""
 
 
 # -- one stream --------------------------------------------------------------------------------------------------

@@ -16,17 +16,12 @@ from scipy import stats
 from vegtts_core.book import published
 from vegtts_core.book.adapting_words import plural
 from vegtts_core.book.beyond_ranking import ratio
-from vegtts_core.book.prose import number
+from vegtts_core.book.prose import listed, number
 from vegtts_core.ranking import Order
 from vegtts_core.statistics import Effect, Interval
 
 CHANCE = 0.05
 """Share of 95% intervals that exclude an equality that holds."""
-
-
-def listed(items: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
 def of_chance(found: int, tested: int) -> str:

@@ -11,8 +11,8 @@ import pandas as pd
 from vegtts_core.book.adapting_words import plural
 from vegtts_core.book.beyond_ranking import points
 from vegtts_core.book.beyond_variants import MEASURES, Pair, equal_starts, signal
-from vegtts_core.book.beyond_words import LUCK, by_chance, listed, of_chance, tested_of
-from vegtts_core.book.prose import number
+from vegtts_core.book.beyond_words import LUCK, by_chance, of_chance, tested_of
+from vegtts_core.book.prose import listed, number
 from vegtts_core.book.selecting_words import signed
 from vegtts_core.ranking import Order
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from vegtts_core.book.measurement import listed
+from vegtts_core.book.prose import listed
 from vegtts_core.book.study import STUDY, policy, studied
 from vegtts_core.book.tables import Column
 from vegtts_core.parameters import read_yaml

@@ -17,7 +17,8 @@ from typing import Any
 import pandas as pd
 
 from vegtts_core.book import published
-from vegtts_core.book.measurement import in_full, listed
+from vegtts_core.book.measurement import in_full
+from vegtts_core.book.prose import listed
 from vegtts_core.book.tables import HERE, PUBLISHED, Column
 from vegtts_core.parameters import read_yaml
 from vegtts_core.project import recorded_folder

@@ -13,7 +13,7 @@ import pandas as pd
 
 from vegtts_core.book import published
 from vegtts_core.book.configuration import FAMILIES, PAPER, Ran, Values, first, papers, task_ids
-from vegtts_core.book.measurement import listed
+from vegtts_core.book.prose import listed
 from vegtts_core.book.tables import HERE, PUBLISHED, Column
 from vegtts_core.project import find_project_root
 from vegtts_core.training.parameters import AdaptationParameters

@@ -12,9 +12,8 @@ from vegtts_core.book import measurement as m
 from vegtts_core.book import measurement_aa as aa
 from vegtts_core.book import measurement_attempts as attempts
 from vegtts_core.book.adapting_words import plural
-from vegtts_core.book.prose import number
+from vegtts_core.book.prose import listed, number
 from vegtts_core.book.tables import Column
-from vegtts_core.book.transferring_words import listed
 
 
 def reach_text(found: Mapping[str, Any]) -> str:

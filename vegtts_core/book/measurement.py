@@ -18,6 +18,7 @@ import altair as alt
 import pandas as pd
 
 from vegtts_core.book import theme
+from vegtts_core.book.prose import listed
 from vegtts_core.book.tables import Column
 from vegtts_core.errors import UserError
 from vegtts_core.project import find_project_root
@@ -147,12 +148,6 @@ def _source(what: str, data: Mapping[str, Any] | None) -> tuple[str, str | None,
 
 
 SOURCE_COLUMNS = {"what": Column("recording"), "machine": Column("measured on"), "commit": Column("commit")}
-
-
-def listed(parts: Iterable[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    texts = list(parts)
-    return " and ".join(([", ".join(texts[:-1])] if texts[:-1] else []) + texts[-1:])
 
 
 def grouped(texts: Iterable[tuple[str, str]]) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from vegtts_core.book.measurement import Recording, listed, of, or_nothing
-from vegtts_core.book.prose import number
+from vegtts_core.book.measurement import Recording, of, or_nothing
+from vegtts_core.book.prose import listed, number
 from vegtts_core.book.tables import Column
 
 REWARD = "REWARD"

@@ -12,8 +12,8 @@ import altair as alt
 import pandas as pd
 
 from vegtts_core.book import theme
-from vegtts_core.book.measurement import Recording, empty_chart, grouped, listed, of, or_nothing
-from vegtts_core.book.prose import number
+from vegtts_core.book.measurement import Recording, empty_chart, grouped, of, or_nothing
+from vegtts_core.book.prose import listed, number
 from vegtts_core.book.tables import Column
 
 KINDS = ("honest", "wrong", "broken", "crashing", "hanging")

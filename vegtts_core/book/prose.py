@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 Format = str | Callable[[Any], str]
@@ -62,3 +62,9 @@ def plain(text: str) -> str:
     text = re.sub(r"\{cite:?\w*\}`([^`]*)`", r"[\1]", text)
     text = re.sub(r"\{[\w:]+\}`([^`<]*?)(?:\s*<[^>]*>)?`", r"\1", text)
     return re.sub(r"[*`$]", "", text).strip()
+
+
+def listed(parts: Iterable[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    texts = list(parts)
+    return " and ".join(([", ".join(texts[:-1])] if texts[:-1] else []) + texts[-1:])

@@ -14,8 +14,7 @@ from vegtts_core.book.headroom import (
     H100_DATA_SHEET_BYTES_PER_SECOND,
     H100_FLOP_PER_SECOND,
 )
-from vegtts_core.book.measurement import listed
-from vegtts_core.book.prose import number
+from vegtts_core.book.prose import listed, number
 from vegtts_core.runs import Run
 from vegtts_core.tasks import Size, get_task
 from vegtts_core.tasks.work import least_flop

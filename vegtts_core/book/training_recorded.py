@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from vegtts_core.book.measurement import NOTHING, Recording, in_full, listed, or_nothing, recorded
-from vegtts_core.book.prose import number
+from vegtts_core.book.measurement import NOTHING, Recording, in_full, or_nothing, recorded
+from vegtts_core.book.prose import listed, number
 from vegtts_core.book.tables import Column
 
 STEPS = ("grpo_step_cpu", "grpo_step_cuda")

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from vegtts_core import metrics
-from vegtts_core.book.measurement import listed, of
-from vegtts_core.book.prose import number
+from vegtts_core.book.measurement import of
+from vegtts_core.book.prose import listed, number
 from vegtts_core.book.study import card
 from vegtts_core.book.tables import Column
 from vegtts_core.book.training import by_slot, share

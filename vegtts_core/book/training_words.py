@@ -11,8 +11,8 @@ import pandas as pd
 from scipy import stats
 
 from vegtts_core.book import published, setting
-from vegtts_core.book.measurement import listed, of
-from vegtts_core.book.prose import number
+from vegtts_core.book.measurement import of
+from vegtts_core.book.prose import listed, number
 from vegtts_core.book.selecting_words import Finding, finding, points
 from vegtts_core.book.training import ALL, OuterLoop, papers_checkpoints, papers_rollouts, pick
 from vegtts_core.runs import Run

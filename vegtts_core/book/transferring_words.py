@@ -9,7 +9,7 @@ import pandas as pd
 from vegtts_core.book import published
 from vegtts_core.book.adapting import machine_text, policy_text, smaller
 from vegtts_core.book.probing import scientific
-from vegtts_core.book.prose import number
+from vegtts_core.book.prose import listed, number
 from vegtts_core.book.selecting_words import Finding, few_tasks, finding, points
 from vegtts_core.book.transferring import Direction, one_policy, own_gain, shares, shown_name
 
@@ -57,11 +57,6 @@ def judged_steps(found: Direction) -> str:
 def printed(share: float) -> str:
     """A share with the digits that the paper gives it."""
     return f"{100 * share:.4g}%"
-
-
-def listed(words: list[str]) -> str:
-    """``a, b and c``."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
 
 
 def has_control(found: Direction) -> bool:
