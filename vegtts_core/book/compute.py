@@ -35,8 +35,8 @@ TOKEN_COLUMNS = {
     "published.teacher_tokens": Column("teacher", ",.0f", "thousand", "published"),
     "published.per_rollout": Column("per rollout", ",.0f", "tokens", "published"),
     "rollouts": Column("rollouts", ",.0f", group="measured here"),
-    "student_tokens": Column("student", ",.1f", "thousand", "measured here"),
-    "teacher_tokens": Column("teacher", ",.1f", "thousand", "measured here"),
+    "student_tokens": Column("student", ",.0f", "thousand", "measured here"),
+    "teacher_tokens": Column("teacher", ",.0f", "thousand", "measured here"),
     "per_rollout": Column("per rollout", ",.0f", "tokens", "measured here"),
     "runs": Column("seeds", ".0f", group="measured here"),
 }

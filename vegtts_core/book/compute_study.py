@@ -44,8 +44,8 @@ def table(found: dict[str, Run]) -> pd.DataFrame:
 
 
 def gpu(run: Run) -> str:
-    """The card as the manifest has it, without its maker: ``H200``, ``H100 80GB HBM3``."""
-    return str(run.manifest["machine"].get("gpu") or "none").removeprefix("NVIDIA ")
+    """The card that a run was made on, without its maker and memory: ``H200``, ``H100``."""
+    return str(run.manifest["machine"].get("gpu") or "none").removeprefix("NVIDIA ").split(" ")[0]
 
 
 def start(run: Run) -> str:
