@@ -97,10 +97,14 @@ def ours(options: argparse.Namespace, scaffold: str, tasks: list[Task]) -> dict[
     with evaluator_for(scaffold, options.device, tasks, settings) as evaluator:
         warm = [candidate for kind, candidate in candidates if kind == "honest"][:1]
         evaluator.evaluate(warm, fresh=True)  # processes started, ceilings measured: what is paid once
+        fitting, left_out = _fitting(evaluator, tasks, options.size)
+        candidates = [pair for key in fitting for pair in candidates if pair[1].task_key == key]
         start = time.perf_counter()
-        by_key = {task.key: task for task in tasks}
-        candidates, verdicts, left_out, spent = _by_task(evaluator, by_key, candidates, start + options.seconds)
+        verdicts, spent = _streamed(evaluator, [candidate for _, candidate in candidates], start + options.seconds)
         seconds = time.perf_counter() - start
+    for _, candidate in candidates[len(verdicts) :]:
+        left_out[candidate.task_key] = "The time that --seconds allows was over."
+    candidates = candidates[: len(verdicts)]
     by_kind: dict[str, list[float]] = {}
     for (kind, _), verdict in zip(candidates, verdicts, strict=True):
         by_kind.setdefault(kind, []).append(sum(verdict.seconds.values()))
@@ -110,8 +114,8 @@ def ours(options: argparse.Namespace, scaffold: str, tasks: list[Task]) -> dict[
         "left_out": left_out,
         "seconds": seconds,
         "candidates_per_second": len(candidates) / seconds,
-        "preparing_seconds_per_task": statistics.mean(each["preparing"] for each in spent.values()) if spent else None,
-        "seconds_by_task": {key: each["preparing"] + each["evaluating"] for key, each in spent.items()},
+        "preparing_seconds_per_task": (seconds - sum(sum(v.seconds.values()) for v in verdicts)) / max(1, len(spent)),
+        "seconds_by_task": spent,
         "seconds_by_kind": {kind: statistics.mean(values) for kind, values in by_kind.items()},
         "slowest_by_kind": {kind: max(values) for kind, values in by_kind.items()},
         "count_by_kind": {kind: len(values) for kind, values in by_kind.items()},
@@ -121,27 +125,35 @@ def ours(options: argparse.Namespace, scaffold: str, tasks: list[Task]) -> dict[
     }
 
 
-def _by_task(
-    evaluator: ForwardEvaluator, tasks: dict[str, Task], candidates: list[tuple[str, Candidate]], end: float
-) -> tuple[list[tuple[str, Candidate]], list[Verdict], dict[str, str], dict[str, dict[str, float]]]:
-    """What was evaluated, the verdicts, why tasks are left out (too large, or out of time), seconds spent on each."""
-    evaluated, verdicts, left_out, spent = [], [], {}, {}
-    for key in dict.fromkeys(candidate.task_key for _, candidate in candidates):
-        if time.perf_counter() > end:
-            left_out[key] = "The time that --seconds allows was over."
-            continue
-        mine = [pair for pair in candidates if pair[1].task_key == key]
+def _fitting(evaluator: ForwardEvaluator, tasks: list[Task], size: str) -> tuple[list[str], dict[str, str]]:
+    """Keys of the tasks that this device can hold, and why others are left out. Found before the clock starts."""
+    left_out: dict[str, str] = {}
+    for task in tasks if size == "kernelbench" else []:
         try:
-            begun = time.perf_counter()
-            evaluator.prepare(tasks[key])
-            ready = time.perf_counter()
-            verdicts += evaluator.evaluate([candidate for _, candidate in mine])
-            spent[key] = {"preparing": ready - begun, "evaluating": time.perf_counter() - ready}
+            evaluator.prepare(task)
         except UserError as error:
-            left_out[key] = str(error)
-        else:
-            evaluated += mine
-    return evaluated, verdicts, left_out, spent
+            left_out[task.key] = str(error)
+    return [task.key for task in tasks if task.key not in left_out], left_out
+
+
+def _streamed(
+    evaluator: ForwardEvaluator, candidates: list[Candidate], end: float
+) -> tuple[list[Verdict], dict[str, float]]:
+    """Verdicts of whole tasks, none begun after ``end``, and the seconds of each task, its preparation included.
+
+    The candidates go in as one stream, as a search hands them in, so that what comes next is compiled ahead.
+    """
+    verdicts: list[Verdict] = []
+    spent: dict[str, float] = {}
+    before = time.perf_counter()
+    for index, verdict in evaluator.stream(candidates):
+        key, now = candidates[index].task_key, time.perf_counter()
+        verdicts.append(verdict)
+        spent[key] = spent.get(key, 0.0) + now - before
+        before = now
+        if now > end and index + 1 < len(candidates) and candidates[index + 1].task_key != key:
+            break
+    return verdicts, spent
 
 
 def _outcomes(candidates: list[tuple[str, Candidate]], verdicts: list[Verdict], kind: str) -> dict[str, int]:
