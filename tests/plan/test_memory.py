@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 from vegtts_core.errors import UserError
 from vegtts_core.plan.counts import work_of
 from vegtts_core.plan.families import Family
-from vegtts_core.plan.memory import activation_bytes, logit_bytes, memory_of
+from vegtts_core.plan.memory import memory_of
 from vegtts_core.plan.model_facts import ModelFacts, model_facts
 from vegtts_core.plan.prompts import prompt_counter
 from vegtts_core.policy.engine import AttentionPath, engine_for
@@ -23,6 +23,7 @@ from vegtts_core.search.parameters import BestOfNParameters
 from vegtts_core.training.groups import Group, UpdateParameters
 from vegtts_core.training.logprobs import PromptPath, completion_logprobs, prompt_path
 from vegtts_core.training.parameters import AdaptationParameters
+from vegtts_core.training.pass_memory import activation_bytes, logit_bytes
 from vegtts_core.training.slots import build_slots
 from vegtts_core.training.update import train
 
@@ -206,7 +207,8 @@ def test_activations_are_what_autograd_keeps(changes, prompt, k, length):
         completion_logprobs(adapted, ids[:prompt], completions)
     held = sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
     logs = 4 * k * length * 128
-    predicted = activation_bytes(facts, rank, prompt, k * (length - 1)) + logs
+    ranks = rank * len(facts.linears) / facts.layers
+    predicted = activation_bytes(facts, ranks, prompt, k * (length - 1)) + logs
     assert predicted == pytest.approx(held, rel=0.03)
 
 

@@ -202,7 +202,7 @@ def test_any_lengths(prompt_length, lengths, way, seed):
 
 @pytest.mark.parametrize("together", [0, 200], ids=["one by one", "in one pass"])
 def test_groups_of_unequal_size(together, way, monkeypatch):
-    monkeypatch.setattr("vegtts_core.training.logprobs.PASS_TOKENS", {"cpu": together})
+    monkeypatch.setattr("vegtts_core.training.pass_memory.PASS_TOKENS", {"cpu": together})
     model = random_model(LLAMA, torch.float32, lora=True)
     prompts = random_tokens([9, 4, 11, 3])
     groups = [random_tokens(lengths, seed=2) for lengths in ((3, 5), (2,), (0, 1, 6, 6), (0, 0))]
@@ -232,8 +232,9 @@ def test_equal_completions_are_computed_once_and_all_have_gradients():
 
 
 def test_logits_in_pieces_computed_again(monkeypatch):
-    monkeypatch.setattr("vegtts_core.training.logprobs.MAX_LOGITS", {"cpu": 3 * VOCABULARY})
-    monkeypatch.setattr("vegtts_core.training.logprobs.KEPT_LOGITS", {"cpu": 0})
+    for place in ("logprobs", "selected_scores"):
+        monkeypatch.setattr(f"vegtts_core.training.{place}.MAX_LOGITS", {"cpu": 3 * VOCABULARY})
+    monkeypatch.setattr("vegtts_core.training.selected_scores.KEPT_LOGITS", {"cpu": 0})
     for name in ("llama", "mistral-sliding-window"):
         model = random_model(MODELS[name][0], torch.float32, lora=False)
         prompt, *completions = random_tokens([PROMPT, *LENGTHS["unequal"]])

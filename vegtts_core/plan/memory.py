@@ -15,15 +15,19 @@ from vegtts_core.plan.counts import Group, Work
 from vegtts_core.plan.model_facts import ModelFacts
 from vegtts_core.plan.waves import ITEM, call_batches
 from vegtts_core.policy.attention import SUFFIX_BLOCK
-from vegtts_core.training.logprobs import KEPT_LOGITS, MAX_LOGITS, PASS_TOKENS
 from vegtts_core.training.parameters import AdaptationParameters
+from vegtts_core.training.pass_memory import (
+    FLOAT,
+    LOGIT_COPIES,
+    PASS_TOKENS,
+    activation_bytes,
+    logit_bytes,
+    tokens_that_fit,
+)
 from vegtts_core.training.warm_start_parameters import WarmStartParameters
 
-FLOAT = 4
 #: Copies of all of a group's logits that exist at a time in TRL's own path: they and their gradient.
 PLAIN_COPIES = 2
-#: Copies of a decoding step's logits that exist at a time: the model's own, tempered, their exponentials.
-LOGIT_COPIES = 3
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,13 @@ class Memory:
         return self.kept + max(self.sampling, self.plain_update)
 
 
-def memory_of(work: Work, facts: ModelFacts, devices: int = 1, sharded: bool = False) -> Memory:
-    """Memory of ``work`` if every completion has ``max_new_tokens``: what fits then, fits."""
+def memory_of(
+    work: Work, facts: ModelFacts, devices: int = 1, sharded: bool = False, device_gib: float | None = None
+) -> Memory:
+    """Memory of ``work`` if every completion has ``max_new_tokens``: what fits then, fits.
+
+    ``device_gib``: what a device has, where known: passes of an update are then as large as they are there.
+    """
     item = ITEM[work.dtype]
     parts = devices if sharded else 1
     trained = isinstance(work.family.parameters, AdaptationParameters | WarmStartParameters)
@@ -83,12 +92,14 @@ def memory_of(work: Work, facts: ModelFacts, devices: int = 1, sharded: bool = F
     if trained and work.family.parameters.update.kl > 0:  # type: ignore[attr-defined]
         copies = 2  # the policy that the run started with, to be diverged from
     prompt, completion, rows = _caches(work, facts, item)
+    weights = math.ceil(facts.parameters * item / parts)
     activations = logits = plain = 0
     learns = trained and bool(work.updates)
     if learns:
-        activations, logits, plain = _largest_update(work, facts)
+        kept = weights + 4 * adapter * FLOAT
+        activations, logits, plain = _largest_update(work, facts, kept, device_gib)
     return Memory(
-        weights=math.ceil(facts.parameters * item / parts),
+        weights=weights,
         adapter=math.ceil(copies * adapter * (FLOAT if trained else item) / parts),
         gradients=math.ceil(adapter * FLOAT / parts) if learns else 0,
         moments=math.ceil(2 * adapter * FLOAT / parts) if learns else 0,
@@ -117,22 +128,25 @@ def _caches(work: Work, facts: ModelFacts, item: int) -> tuple[int, int, int]:
     return largest
 
 
-def _largest_update(work: Work, facts: ModelFacts) -> tuple[int, int, int]:
+def _largest_update(work: Work, facts: ModelFacts, kept: int, device_gib: float | None) -> tuple[int, int, int]:
     """(activations, logits) of the largest pass as it is run here, and both together as plain TRL would have them."""
-    rank = work.family.parameters.lora.rank  # type: ignore[attr-defined]
+    ranks = work.family.parameters.lora.rank * len(facts.linears) / facts.layers  # type: ignore[attr-defined]
+    most = PASS_TOKENS.get(work.device, 0)
+    if most and device_gib is not None:
+        most = tokens_that_fit(facts, ranks, kept, int(device_gib * 2**30), work.device)
     largest = (0, 0, 0)
     shared = facts.shares_prompts and work.family.parameters.update.shared_prompt  # type: ignore[attr-defined]
     for update in set(work.updates):
-        for groups in _passes(update, work):
+        for groups in _passes(update, work, most):
             prompt = sum(group.ask.tokens for group in groups)
             counts = [_completions(group) for group in groups]
             own = sum(count * work.max_new_tokens for count in counts)
             apart = sum(
                 count * (group.ask.tokens + work.max_new_tokens) for group, count in zip(groups, counts, strict=True)
             )
-            behind, logits = activation_bytes(facts, rank, apart, 0), PLAIN_COPIES * own * facts.vocabulary * FLOAT
+            behind, logits = activation_bytes(facts, ranks, apart, 0), PLAIN_COPIES * own * facts.vocabulary * FLOAT
             if shared:
-                packed = activation_bytes(facts, rank, prompt, own)
+                packed = activation_bytes(facts, ranks, prompt, own)
                 found = (packed, logit_bytes(facts, own, work.device), behind + logits)
             else:
                 found = (behind, logits, behind + logits)
@@ -140,16 +154,15 @@ def _largest_update(work: Work, facts: ModelFacts) -> tuple[int, int, int]:
     return largest
 
 
-def _passes(update: Sequence[Group], work: Work) -> list[list[Group]]:
-    """Groups as they share a forward pass: one each on a CPU, up to so many tokens on a GPU (training.groups)."""
-    limit = PASS_TOKENS.get(work.device, 0)
+def _passes(update: Sequence[Group], work: Work, most: int) -> list[list[Group]]:
+    """Groups as they share a forward pass: one each on a CPU, up to ``most`` tokens on a GPU (training.groups)."""
     passes: list[list[Group]] = []
     room = 0
     for group in update:
         tokens = group.ask.tokens + _completions(group) * work.max_new_tokens
         if not passes or tokens > room:
             passes.append([])
-            room = max(limit, tokens)
+            room = max(most, tokens)
         passes[-1].append(group)
         room -= tokens
     return passes
@@ -158,26 +171,3 @@ def _passes(update: Sequence[Group], work: Work) -> list[list[Group]]:
 def _completions(group: Group) -> int:
     """Completions of a group in an update, at most."""
     return group.k if not group.kept else min(group.most or group.k, group.k + len(group.given))
-
-
-def activation_bytes(facts: ModelFacts, rank: int, prompt: int, completion: int) -> int:
-    """Bytes that autograd keeps, in float32, of ``prompt`` and ``completion`` tokens of packed rows.
-
-    Per token and layer: four times the hidden width (residual and normed, twice), four times the feed-forward width,
-    the adapter's ranks, two norms' scales, and attention: query, output and its log-sum-exp, own keys and values; a
-    prompt's keys and values are kept repeated for every head as well.
-    """
-    per_layer = len(facts.linears) / facts.layers
-    common = 4 * facts.hidden + 4 * facts.intermediate + per_layer * rank + 2
-    common += facts.heads * (1 + 3 * facts.head_size) + 2 * facts.key_value_heads * facts.head_size
-    repeated = 2 * facts.heads * facts.head_size
-    layers = facts.layers * (common * (prompt + completion) + repeated * prompt)
-    return int(FLOAT * (layers + 2 * facts.head_size * (prompt + completion)))
-
-
-def logit_bytes(facts: ModelFacts, tokens: int, device: str) -> int:
-    """Bytes of log-probabilities over the vocabulary that are kept for the gradient, and of the piece being made."""
-    whole = tokens * facts.vocabulary
-    piece = min(whole, max(facts.vocabulary, MAX_LOGITS[device]))
-    kept = whole if whole <= KEPT_LOGITS[device] else 0
-    return FLOAT * (kept + LOGIT_COPIES * piece)

@@ -126,8 +126,8 @@ def plan_work(
             "sampling is extrapolated."
         )
     judged = used.distinct_candidates + used.correct + work.references
-    memory = memory_of(work, facts, devices, sharded) if facts else None
     room = device_gib or library.room(work)
+    memory = memory_of(work, facts, devices, sharded, room) if facts else None
     if memory is not None and room is not None and memory.total > room * 2**30:
         notes.append(f"It may not fit: a device has {room:,.0f} GiB.")
     return RunPlan(

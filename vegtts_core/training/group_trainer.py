@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import use_adapter
 
+from vegtts_core.errors import UserError
 from vegtts_core.runs.files import write_json
 from vegtts_core.training.alone import Alone
 from vegtts_core.training.checkpoints import DONE, drop_older, settle_configuration, step_folder
@@ -44,6 +46,7 @@ from vegtts_core.training.groups import (
     size,
 )
 from vegtts_core.training.padded_logprobs import padded_logprobs
+from vegtts_core.training.pass_memory import pass_tokens
 from vegtts_core.training.precision import matmul_precision
 from vegtts_core.training.processes import join
 from vegtts_core.training.sharding import Shards
@@ -112,9 +115,9 @@ class GroupTrainer(GRPOTrainer):
             self.entropy_coef = self._parameters.entropy * count / max(1, len(heard))
             self.skipped = not heard
             self.silent = sum(not group.heard for group in groups)
-            device = self.accelerator.device.type
+            most = pass_tokens(self.model)  # type: ignore[arg-type]
             passes = [
-                passes_of(groups, [heard[index] for index in share], self._parameters, device)
+                passes_of(groups, [heard[index] for index in share], self._parameters, most)
                 for share in shares([size(groups[place]) for place in heard], self.processes.count)
             ]
             self._buffered_inputs = [
@@ -169,7 +172,7 @@ class GroupTrainer(GRPOTrainer):
         """A group's forward and backward pass; nothing for one without a gradient. The last ends the step."""
         given = self._prepare_inputs(inputs)
         if given["heard"]:
-            with matmul_precision(self._parameters.tf32, self.accelerator.device.type):
+            with matmul_precision(self._parameters.tf32, self.accelerator.device.type), self._in_memory():
                 loss = super().training_step(model, inputs, num_items_in_batch)
             if given["place"] is None:
                 model.zero_grad()
@@ -183,6 +186,17 @@ class GroupTrainer(GRPOTrainer):
         if self._step % self.args.gradient_accumulation_steps == 0 and not self.skipped:
             self._end_step()
         return loss
+
+    @contextmanager
+    def _in_memory(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            step = self.state.global_step
+            raise UserError(
+                f"The update of step {step} does not fit into the device's memory: lower update.pass_tokens, k or "
+                f"max_new_tokens; the checkpoint of step {step} and its rollouts are kept."
+            ) from None
 
     def _end_step(self) -> None:
         """What all processes' passes come to, on each of them."""

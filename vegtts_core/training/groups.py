@@ -17,7 +17,6 @@ import torch
 from pydantic import Field
 
 from vegtts_core.parameters import Parameters
-from vegtts_core.training.logprobs import PASS_TOKENS
 
 
 class UpdateParameters(Parameters):
@@ -46,7 +45,8 @@ class UpdateParameters(Parameters):
     and scoring stay as they are. For maximum likelihood; importance ratios feel the rounding."""
     pass_tokens: int | None = Field(default=None, ge=0)
     """Groups share a forward pass up to so many tokens (loss *dapo* without an entropy bonus only: there it changes
-    rounding alone). None: one group per pass on a CPU, which gains nothing by more, and 16384 tokens on a GPU."""
+    rounding alone). None: one group per pass on a CPU, which gains nothing by more, and on a GPU as many as fit
+    its memory (`training.pass_memory`), 16384 at most."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,10 @@ def heard_places(groups: Sequence[Group], parameters: UpdateParameters) -> list[
 
 
 def passes_of(
-    groups: Sequence[Group], places: Sequence[int], parameters: UpdateParameters, device: str
+    groups: Sequence[Group], places: Sequence[int], parameters: UpdateParameters, most: int
 ) -> list[list[int]]:
-    """The groups at ``places``, as they share passes on a ``device`` of this type."""
-    limit = PASS_TOKENS.get(device, 0) if parameters.pass_tokens is None else parameters.pass_tokens
+    """The groups at ``places``, as they share passes of ``most`` tokens where the parameters name no number."""
+    limit = most if parameters.pass_tokens is None else parameters.pass_tokens
     if parameters.loss != "dapo" or parameters.entropy > 0 or not parameters.shared_prompt:
         limit = 0
     passes: list[list[int]] = []

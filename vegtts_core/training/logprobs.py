@@ -20,25 +20,18 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from vegtts_core.errors import UserError
 from vegtts_core.policy.attention import NAME
+from vegtts_core.training.pass_memory import PASS_TOKENS, pass_tokens
+from vegtts_core.training.selected_scores import MAX_LOGITS, Scores, Selected, limit, selected_scores
 from vegtts_core.training.shared_prompt import PackedRow, PackedRows
 
 logger = logging.getLogger(__name__)
 
-#: Logits (tokens x vocabulary) that are made at a time.
-MAX_LOGITS = {"cpu": 1 << 24, "cuda": 1 << 28}
-#: Up to this many are kept for the gradient (256 MiB on a CPU, 4 GiB on a GPU); beyond, they are computed again.
-KEPT_LOGITS = {"cpu": 1 << 26, "cuda": 1 << 30}
-#: Tokens of several groups that share a pass. A CPU gains nothing; a GPU is kept waiting by anything less.
-PASS_TOKENS = {"cuda": 16384}
 
 Tokens = Sequence[int]
-#: Log-probabilities and entropies of one group, (K, longest), or of its completions' tokens one after the other.
-Scores = tuple[torch.Tensor, torch.Tensor | None]
 
 
 class PromptPath(StrEnum):
@@ -95,8 +88,9 @@ def grouped_logprobs(
     groups = [_Group.of(prompt, group) for prompt, group in zip(prompts, completions, strict=True)]
     packed = prompt_path(model) is PromptPath.PACKED
     device = next(model.parameters()).device
+    most = pass_tokens(model) if torch.is_grad_enabled() else PASS_TOKENS.get(device.type, 0)
     results: list[Scores] = [_blank(model, device, group, entropy) for group in groups]
-    for batch in _batches(groups, PASS_TOKENS.get(device.type, 0) if packed else 0):
+    for batch in _batches(groups, most if packed else 0):
         run = _packed if packed else _plain
         scores = run(model, [groups[index] for index in batch], temperature, entropy)
         for index, (logprobs, entropies) in zip(batch, scores, strict=True):
@@ -206,7 +200,7 @@ def _packed(model: torch.nn.Module, groups: list[_Group], temperature: float, en
         shared_prefix=rows,
     ).last_hidden_state
     needed = hidden.flatten(0, 1)[torch.tensor(sources, device=hidden.device)].to(device)
-    logprobs, entropies = _scores(head, needed, torch.tensor(targets, device=device), temperature, entropy)
+    logprobs, entropies = selected_scores(head, needed, torch.tensor(targets, device=device), temperature, entropy)
     parts = entropies.split(counts) if entropies is not None else [None] * len(groups)
     return list(zip(logprobs.split(counts), parts, strict=True))
 
@@ -220,7 +214,7 @@ def _plain_group(model: torch.nn.Module, group: _Group, temperature: float, entr
     device = next(model.parameters()).device
     vocabulary = _vocabulary(model)
     longest = max(len(ids) for ids in group.unique)
-    size = max(1, _limit(MAX_LOGITS, device) // (vocabulary * longest))
+    size = max(1, limit(MAX_LOGITS, device) // (vocabulary * longest))
     base = _base(model) or model
     keeps = "logits_to_keep" in inspect.signature(base.forward).parameters
     logprobs, entropies = [], []
@@ -234,68 +228,12 @@ def _plain_group(model: torch.nn.Module, group: _Group, temperature: float, entr
         inside = torch.arange(width) < torch.tensor([len(ids) for ids in rows])[:, None]
         targets = torch.tensor([token for ids in rows for token in ids], device=logits.device)
         for found, held in zip(
-            _Selected.apply(logits[inside.to(logits.device)], targets, temperature, entropy),
+            Selected.apply(logits[inside.to(logits.device)], targets, temperature, entropy),
             (logprobs, entropies),
             strict=True,
         ):
             held.append(found)
     return torch.cat(logprobs), torch.cat(entropies) if entropy else None
-
-
-def _scores(head: Any, hidden: torch.Tensor, targets: torch.Tensor, temperature: float, entropy: bool) -> Scores:
-    """Scores of ``targets`` (n,) from hidden states (n, width), in pieces whose logits fit."""
-    size = int(head.weight.shape[0])
-    again = torch.is_grad_enabled() and len(targets) * size > _limit(KEPT_LOGITS, hidden.device)
-    piece = max(1, _limit(MAX_LOGITS, hidden.device) // size)
-
-    def score(hidden: torch.Tensor, targets: torch.Tensor) -> Any:
-        return _Selected.apply(head(hidden), targets, temperature, entropy)
-
-    found = [
-        checkpoint(score, *part, use_reentrant=False, preserve_rng_state=False) if again else score(*part)
-        for part in zip(hidden.split(piece), targets.split(piece), strict=True)
-    ]
-    logprobs, entropies = zip(*found, strict=True)
-    return torch.cat(logprobs), torch.cat(entropies) if entropy else None
-
-
-class _Selected(torch.autograd.Function):
-    """log p of one token per row of logits (n, V), and the rows' entropies (None unless asked for), in nats."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor, temperature: float, entropy: bool) -> Any:
-        """In float32 at least; the normalised logits are all that is kept."""
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        scaled = logits.to(dtype) if temperature == 1 else logits.to(dtype) / temperature
-        logs = scaled.log_softmax(-1)
-        del scaled
-        selected = logs.gather(-1, targets[:, None])[:, 0]
-        entropies = torch.linalg.vecdot(logs.exp(), logs).neg_() if entropy else None
-        ctx.set_materialize_grads(False)  # entropies that are only reported cost no gradient
-        ctx.save_for_backward(logs, targets, entropies)
-        ctx.temperature, ctx.dtype = temperature, logits.dtype
-        return selected, entropies
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor | None) -> Any:
-        """d log p_t / d l_j = [j = t] - p_j; d H / d l_j = -p_j (log p_j + H)."""
-        logs, targets, entropies = ctx.saved_tensors
-        selected, entropic = (None if each is None else each[:, None] / ctx.temperature for each in gradients)
-        if selected is None and entropic is None:
-            return None, None, None, None
-        gradient = logs.exp()
-        if entropic is not None:
-            factor = (logs + entropies[:, None]).mul_(-entropic)
-            gradient.mul_(factor if selected is None else factor.sub_(selected))
-        elif selected is not None:
-            gradient.mul_(-selected)
-        if selected is not None:
-            gradient.scatter_add_(1, targets[:, None], selected)
-        return gradient.to(ctx.dtype), None, None, None
-
-
-def _limit(limits: dict[str, int], device: torch.device) -> int:
-    return limits.get(device.type, limits["cpu"])
 
 
 def _base(model: torch.nn.Module) -> PreTrainedModel | None:
