@@ -13,6 +13,7 @@ from made_tables import grid, random_table, sample, table
 
 from vegtts_core import metrics
 from vegtts_core.book import published, scaling, scaling_paper, scaling_words
+from vegtts_core.book import scaling_candidates as candidates
 from vegtts_core.book.figures import specification
 from vegtts_core.book.headroom import headroom
 from vegtts_core.book.tables import Table
@@ -68,9 +69,14 @@ def test_every_table_and_sentence_stands_on_degenerate_data(samples):
         Table(equivalents, "t", "c", scaling.equivalent_columns("paper", "before")),
         Table(equivalents, "t", "c", scaling.equivalent_columns("published", "sound")),
         Table(scaling.per_task(views), "t", "c", scaling.per_task_columns()),
-        Table(scaling.candidates(samples), "t", "c", scaling.candidate_columns()),
-        Table(scaling.decisions(views), "t", "c", scaling.decision_columns()),
-        Table(scaling.selected(views, headroom(run.references)), "t", "c", scaling.selected_columns()),
+        Table(candidates.candidates(samples), "t", "c", candidates.candidate_columns()),
+        Table(candidates.decisions(views), "t", "c", candidates.decision_columns()),
+        Table(
+            candidates.selected(views, headroom(run.references)),
+            "t",
+            "c",
+            candidates.selected_columns(),
+        ),
         Table(scaling.levels(views), "t", "c", scaling.levels_columns()),
     ]
     texts = [found.markdown() for found in shown]
@@ -195,9 +201,9 @@ def test_best_of_n_itself_falls_below_the_papers_curve():
 
 def test_decisions_count_every_sample_once():
     samples = random_table(k=8)
-    found = scaling.decisions(views_of(samples))
+    found = candidates.decisions(views_of(samples))
     assert found["all"].sum() == len(samples)
-    assert (found[[*scaling.DECISIONS, "not correct"]].sum(axis=1) == found["all"]).all()
+    assert (found[[*candidates.DECISIONS, "not correct"]].sum(axis=1) == found["all"]).all()
     text = scaling_words.confirmed(found)
     assert str(int(found.set_index("outcome").at["fast", "faster"])) in text
 
@@ -212,7 +218,7 @@ def test_levels_fall_with_p():
 def test_selected_speedup_is_the_fastest_correct_one():
     samples = table([sample(sample=i, speedup=s) for i, s in enumerate((0.5, 3.0, 2.0))])
     run = run_of(samples)
-    found = scaling.selected(views_of(samples), headroom(run.references)).iloc[0]
+    found = candidates.selected(views_of(samples), headroom(run.references)).iloc[0]
     assert (found["published"], found["sound"]) == pytest.approx((3.0, 3.0))
     assert found["paper"] == 859.8 and found["sound_groups"] == "1 of 1" and found["headroom"] == 2.0
     assert "task 4 (sound)" in scaling_words.facts(run, views_of(samples))["headroom"]
@@ -224,7 +230,7 @@ def test_candidates_are_counted_with_their_copies():
         sample(sample=3, body="x = A\nreturn x | `b`", fingerprint="b", speedup=0.5),
         sample(sample=4, correct=False),
     ]
-    found = scaling.candidates(table(rows))
+    found = candidates.candidates(table(rows))
     assert found["samples"].tolist() == [3, 1]
     assert found["body"].tolist() == ["`return A`", "`x = A …`"]
     text = scaling_words.copies(table(rows))

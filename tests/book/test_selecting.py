@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from made_tables import grid, groups, random_table, sample, table
 
 from vegtts_core import metrics, selection
-from vegtts_core.book import published, selecting, winners
+from vegtts_core.book import published, selecting, selecting_facts, winners
 from vegtts_core.book import selecting_tests as tests
 from vegtts_core.book import selecting_words as words
 from vegtts_core.book.charts import Axis, grouped_intervals, strips
@@ -57,10 +57,10 @@ def test_the_paper_s_numbers_follow_from_its_text():
     assert paper.sign_one_sided.p_value == paper.sign_one_sided.smallest_p == 0.125
     p, interval = tests.naive_rho(-0.047, 550)
     assert p == pytest.approx(0.27, abs=5e-3) and interval.low < 0 < interval.high
-    reading, bound = words.paper_best_of(3)
+    reading, bound = selecting_facts.paper_best_of(3)
     assert 0.724 < reading < 0.895 < bound < 1
     # A standard deviation of 14.1% over two seeds of five tasks is one task more in one of them.
-    assert words.paper_facts()["seed-gap"] == "1"
+    assert selecting_facts.paper_facts()["seed-gap"] == "1"
 
 
 def test_copies_counts_what_rules_can_choose_from():
@@ -235,7 +235,7 @@ def test_every_table_figure_and_sentence_of_the_chapter_stands_any_data(samples)
         assert "<svg" in draw(specification(chart), "fig-any")
     tasks = samples["task"].nunique()
     sentences = [
-        *words.facts(views, copies).values(),
+        *selecting_facts.facts(views, copies).values(),
         words.lead("a", "b", {name: pair.difference for name, pair in pairs.items()}, contested),
         words.strength_verdict(pairs["sound"], tasks),
         words.correlation_text(correlations["sound"]),

@@ -18,12 +18,11 @@ from vegtts_core.book.scaling import (
     PROTOCOLS,
     Views,
     bounds,
-    decisions,
     equivalent,
     rate,
     sample_counts,
-    selected,
 )
+from vegtts_core.book.scaling_candidates import decisions, selected
 from vegtts_core.book.scaling_paper import LEVELS
 from vegtts_core.metrics import Bound
 from vegtts_core.metrics.saturation import saturation
@@ -208,7 +207,7 @@ def spread_here(rows: pd.DataFrame) -> str:
 
 
 def confirmed(table: pd.DataFrame) -> str:
-    """What becomes of the samples that are fast under the published protocol (``scaling.decisions``)."""
+    """What becomes of the samples that are fast under the published protocol (``scaling_candidates.decisions``)."""
     fast = table.set_index("outcome").loc["fast"]
     total = int(fast["all"])
     if total == 0:
@@ -267,7 +266,7 @@ def precision(samples: pd.DataFrame, target: float) -> str:
 
 
 def above_headroom(table: pd.DataFrame) -> str:
-    """Which selected speedups exceed what the task allows (``scaling.selected``)."""
+    """Which selected speedups exceed what the task allows (``scaling_candidates.selected``)."""
     over = [
         f"task {row['task_id']} ({protocol})"
         for row in table.to_dict("records")
