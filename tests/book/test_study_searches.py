@@ -76,8 +76,7 @@ def test_every_recorded_run_of_the_study_has_its_card_and_its_command_once() -> 
     assert list(shown["name"]) == list(runs) and len(set(runs)) == len(runs)
     lines = compute.commands(runs).splitlines()
     assert len(lines) == len(runs)
-    older = study.studied("beyond_control")  # kept as a control, no longer to be made
-    assert [line.split(":")[0] for line in lines if line.startswith("#")] == [f"# {name}" for name in older]
+    assert not [line for line in lines if line.startswith("#")]  # each can be made again
     assert any(line.endswith("--seed 42") for line in lines if "training.probe" in line)
     for name, run in runs.items():
         assert compute.gpu(run) in run.manifest["machine"]["gpu"].split(), name

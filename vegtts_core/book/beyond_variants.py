@@ -29,7 +29,6 @@ from vegtts_core.runs import Run
 from vegtts_core.statistics import Effect, Interval, mean_effect
 
 SECTION = "beyond"
-CONTROL = "beyond_control"
 MEASURES = {"correct": "correct", "fast": "fast_1", "value": "mean speedup, failures 0"}
 
 
@@ -69,10 +68,9 @@ def pairs(
 ) -> list[Pair]:
     """Every run of section ``beyond`` with its control among ``adaptations``; empty if there is none.
 
-    Runs recorded as ``beyond_control`` serve as controls too. ``names``: letters by label (``beyond_ranking.letters``).
+    ``names``: letters by label (``beyond_ranking.letters``).
     """
-    controls = {**adaptations, **study.studied(CONTROL)}
-    return matched(study.adaptations(source, params, SECTION), controls, names)
+    return matched(study.adaptations(source, params, SECTION), adaptations, names)
 
 
 def matched(

@@ -199,8 +199,8 @@ MEANS = {
 }
 """Sections of the study's parameters in words; others are shown by their own name."""
 
-_SETTINGS = ("recorded", "best_of_n", "beyond_control")
-"""Sections that are no family: the list of what is there, what ``best_of_n_study`` varies, and an older run kept."""
+_SETTINGS = ("recorded", "best_of_n")
+"""Sections that are no family: the list of what is there, and what ``best_of_n_study`` varies."""
 
 
 def planned(params: str = study.STUDY) -> pd.DataFrame:
