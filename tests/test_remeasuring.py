@@ -15,6 +15,7 @@ from vegtts_core.errors import UserError
 from vegtts_core.project import recorded_folder
 from vegtts_core.remeasuring import main, remeasure
 from vegtts_core.runs.files import sha256_of, write_json
+from vegtts_core.runs.intervals import BETWEEN
 from vegtts_core.runs.store import load_run
 
 
@@ -50,7 +51,8 @@ def test_times_are_new_and_the_rest_is_as_it_was(tmp_path: Path, capsys: pytest.
     same = ["task", "seed", "sample", "completion", "logprobs", "fingerprint", "evaluation_seconds"]
     pd.testing.assert_frame_equal(old.samples[same], new.samples[same])
     right, wrong = old.samples["error"].isna(), old.samples["error"].notna()
-    pd.testing.assert_frame_equal(old.samples[wrong], new.samples[wrong])
+    pd.testing.assert_frame_equal(old.samples[wrong], new.samples[wrong].drop(columns=BETWEEN))
+    assert new.samples[wrong][BETWEEN].isna().all() and new.samples[right][BETWEEN].gt(0).all()
     assert new.samples.loc[right, "sound_correct"].all() and new.samples.loc[right, "retimed_correct"].all()
     measured = new.samples.loc[right, "sound_candidate_seconds"].map(tuple)
     assert not set(measured) & set(old.samples.loc[right, "sound_candidate_seconds"].map(tuple))

@@ -37,6 +37,8 @@ from vegtts_core.judging import Judge
 from vegtts_core.project import find_project_root
 from vegtts_core.runs import Run, machine
 from vegtts_core.runs.files import canonical_json, sha256_of, write_atomically, write_json
+from vegtts_core.runs.intervals import BETWEEN
+from vegtts_core.runs.schema import SAMPLES
 from vegtts_core.runs.store import RunStore, load_run
 from vegtts_core.scaffolds import Candidate, ForwardScaffold
 from vegtts_core.search.references import reference_rows
@@ -141,8 +143,9 @@ def references_in(store: RunStore) -> dict[str, dict[str, Any]]:
 
 
 def rewritten(run: Run, keys: Sequence[str], judge: Judge) -> pa.Table:
-    """The run's samples with the new verdicts of these tasks, in the old ones' schema and order."""
+    """The run's samples with the new verdicts of these tasks, in the old ones' order, in today's schema."""
     old = pq.read_table(run.folder / "samples.parquet")
+    schema = pa.schema([field for field in SAMPLES if field.name in (*old.schema.names, BETWEEN)])
     moves_weights = run.manifest["kind"] not in ("best_of_n", "probe")
     kept = (*_KEPT, "reward") if moves_weights else _KEPT
     again = timed_again(run)
@@ -152,9 +155,10 @@ def rewritten(run: Run, keys: Sequence[str], judge: Judge) -> pa.Table:
             measured = dict.fromkeys((name for name in row if name.startswith(_MEASURED)), None)
             new = judge.row(row | measured)
             new |= {name: row[name] for name in kept}
-            row = {name: new[name] if again or not name.startswith("retimed_") else row[name] for name in row}
+            kept_too = () if again else [name for name in row if name.startswith("retimed_")]
+            row = {name: row[name] if name in kept_too else new.get(name) for name in schema.names}
         rows.append(row)
-    return pa.Table.from_pylist(rows, schema=old.schema)
+    return pa.Table.from_pylist(rows, schema=schema)
 
 
 def _is_timed(row: Mapping[str, Any], keys: Sequence[str]) -> bool:

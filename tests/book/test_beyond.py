@@ -146,7 +146,7 @@ def test_agreement_counts_intervals_that_exclude_each_other():
     apart.loc[0, ["retimed_sound_speedup", "retimed_sound_speedup_low"]] = [2.1, 2.0]
     found = retiming.agreement({"a": run(apart)})
     assert found["outside"][0] == 0.25 and found["first"][0] == pytest.approx(0.7) and found["second"][0] == 2.1
-    assert "holds the noise within it" in words.agreement_verdict(found)
+    assert "hold the noise within one evaluation, but not" in words.agreement_verdict(found)
     assert retiming.agreement({"a": run(surprising_is_fast(retimed=False))}).empty
 
 

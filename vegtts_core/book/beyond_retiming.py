@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from vegtts_core.book.beyond_ranking import ratio
 from vegtts_core.book.tables import Column
 from vegtts_core.book.winners import readings
+from vegtts_core.evaluator.repeats import noise_part
 from vegtts_core.metrics import GROUP
 from vegtts_core.runs import Run
+from vegtts_core.runs.intervals import BETWEEN
 from vegtts_core.statistics import mean_effect
 
 Array = NDArray[np.float64]
@@ -156,8 +158,9 @@ def agreement(runs: Mapping[str, Run]) -> pd.DataFrame:
     """Do two evaluations of a candidate agree? One row per policy over its correct distinct candidates, timed twice.
 
     ``candidates``; ``outside``: share whose two 95% intervals (sound protocol) exclude each other, by the first's
-    bounds and the second's lower bound and estimate; ``factor``: the largest ratio between the two speedups, with its
-    ``task``; ``typical``: the median one. Stale tasks of a run that was measured again are left out.
+    bounds and the second's lower bound and estimate; ``by_noise``: the same without the intervals' part for what
+    differs between evaluations (`vegtts_core.runs.intervals`); ``factor``: the largest ratio between the two speedups,
+    with its ``task``; ``typical``: the median one. Stale tasks of a run that was measured again are left out.
     """
     rows = []
     for label, run in runs.items():
@@ -167,18 +170,30 @@ def agreement(runs: Mapping[str, Run]) -> pd.DataFrame:
         if twice.empty:
             continue
         one, two = (twice[name].astype(float) for name in ("sound_speedup", "retimed_sound_speedup"))
-        # The second interval's upper bound is not recorded: about symmetric on the log scale, it is two^2 / low.
-        low = twice["retimed_sound_speedup_low"].astype(float)
-        apart = (low > twice["sound_speedup_high"].astype(float)) | (
-            two**2 / low < twice["sound_speedup_low"].astype(float)
+        # The second interval's upper bound is not recorded: it is taken to be as far off as the lower one.
+        first, second = np.log(one.to_numpy()), np.log(two.to_numpy())
+        below, above, again = (
+            np.abs(center - np.log(twice[name].to_numpy(dtype=float)))
+            for center, name in (
+                (first, "sound_speedup_low"),
+                (first, "sound_speedup_high"),
+                (second, "retimed_sound_speedup_low"),
+            )
         )
+        between = twice[BETWEEN].fillna(0.0).to_numpy(dtype=float) if BETWEEN in twice else np.zeros(len(twice))
+
+        def apart(reach: Array, gap: Array = second - first, sides: tuple[Array, ...] = (below, above, again)) -> float:
+            down, up, other = (noise_part(side, reach) for side in sides)
+            return float(np.mean((gap > up + other) | (-gap > down + other)))
+
         factor = np.exp(np.abs(np.log(one) - np.log(two)))
         worst = int(np.argmax(factor.to_numpy()))
         rows.append(
             {
                 "policy": label,
                 "candidates": len(twice),
-                "outside": float(apart.mean()),
+                "outside": apart(np.zeros(len(twice))),
+                "by_noise": apart(between),
                 "typical": float(factor.median()),
                 "factor": float(factor.iloc[worst]),
                 "task": int(twice["task_id"].iloc[worst]),
@@ -186,5 +201,5 @@ def agreement(runs: Mapping[str, Run]) -> pd.DataFrame:
                 "second": float(two.iloc[worst]),
             }
         )
-    names = "policy candidates outside typical factor task first second"
+    names = "policy candidates outside by_noise typical factor task first second"
     return pd.DataFrame(rows, columns=names.split())

@@ -118,11 +118,12 @@ def agreement_text(table: pd.DataFrame) -> str:
     """How far two evaluations of one candidate are apart."""
     if table.empty:
         return "No candidate here was evaluated twice."
-    share = float(np.average(table["outside"], weights=table["candidates"]))
+    share, noise = (float(np.average(table[name], weights=table["candidates"])) for name in ("outside", "by_noise"))
     worst = table.iloc[int(table["factor"].to_numpy().argmax())]
     return (
         f"Of {int(table['candidates'].sum())} correct candidates that were evaluated twice, {number(share, '.0%')} "
-        "have two 95% intervals that exclude each other; the largest disagreement is "
+        f"have two 95% intervals that exclude each other ({number(noise, '.0%')} if they held the noise within one "
+        "evaluation alone); the largest disagreement is "
         f"{number(worst['first'], '{:.2f}×')} against {number(worst['second'], '{:.2f}×')} (task {worst['task']})."
     )
 
@@ -137,11 +138,14 @@ def agreement_verdict(table: pd.DataFrame) -> str:
         return ""
     share = float(np.average(table["outside"], weights=table["candidates"]))
     if share <= 5 * EXPECTED_APART:
-        return "Two evaluations agree about as well as their intervals say."
+        return (
+            "Two evaluations agree about as well as their intervals say. These hold what differs between evaluations "
+            "(new memory, new processes, another card) beside the noise within one."
+        )
     return (
-        "If an interval held all of the error, under 1% of pairs would exclude each other. So an interval of one "
-        "evaluation holds the noise within it, but not what differs between two (fresh inputs, new processes), which "
-        "is what a search falls for."
+        "If an interval held all of the error, under 1% of pairs would exclude each other. So these hold the noise "
+        "within one evaluation, but not all of what differs between two (fresh inputs, new processes), which is what a "
+        "search falls for."
     )
 
 

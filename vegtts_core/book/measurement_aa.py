@@ -21,7 +21,9 @@ from vegtts_core.book.charts import Axis
 from vegtts_core.book.measurement import SHAPES, empty_chart, grouped, label, or_nothing
 from vegtts_core.book.prose import number
 from vegtts_core.book.tables import Column
+from vegtts_core.evaluator.repeats import noise_part
 from vegtts_core.project import find_project_root
+from vegtts_core.runs.intervals import RULE, widened_calibration
 from vegtts_core.statistics import Interval, mean_interval, wilson
 
 PROTOCOLS = ("published", "sound")
@@ -63,14 +65,14 @@ class Calibration:
 
 
 def calibrations() -> list[Calibration]:
-    """Those that are recorded, CPU first."""
+    """Those that are recorded, CPU first; intervals by today's rule, as of runs (`vegtts_core.runs.intervals`)."""
     found = []
     for name in _FOLDERS:
         folder = find_project_root() / "data" / "calibration" / name
         table, manifest = folder / "calibration.parquet", folder / "manifest.json"
         if table.is_file() and manifest.is_file():
-            rows = pd.read_parquet(table)
-            found.append(Calibration(rows, json.loads(manifest.read_text(encoding="utf-8"))))
+            recorded = pd.read_parquet(table), json.loads(manifest.read_text(encoding="utf-8"))
+            found.append(Calibration(*widened_calibration(*recorded)))
     return found
 
 
@@ -93,7 +95,9 @@ def design(found: Sequence[Calibration]) -> str:
                 f"{tasks} tasks × {parameters['repeats']} repeats, at most {together} in one pair of processes",
             )
         )
-    return f" {grouped(texts)}" if texts else ""
+    rules = [(each.where, each.manifest[RULE]) for each in found if RULE in each.manifest]
+    by = f" Recorded intervals are widened by what evaluations differ by: {grouped(rules)}" if rules else ""
+    return f" {grouped(texts)}{by}" if texts else ""
 
 
 def called(rows: pd.DataFrame, decision: str) -> Interval:
@@ -148,7 +152,7 @@ def power(found: Sequence[Calibration]) -> pd.DataFrame:
     """What the sound protocol could have seen, one row per device.
 
     ``undecided``: share; ``median``, ``worst``: half-width that half and nine tenths of the measurements stay below, as
-    a share; ``tight``: measurements that reached the width at which timing stops; ``needed``: the speedup whose lower
+    a share; ``tight``: those whose noise reached the width at which timing stops; ``needed``: the speedup whose lower
     bound clears the minimum effect at the median half-width, so that about half of the measurements could call it
     faster; ``bias``: geometric mean of the A/A speedups, whose truth is 1.
     """
@@ -158,7 +162,7 @@ def power(found: Sequence[Calibration]) -> pd.DataFrame:
         if part.empty:
             continue
         widths = half_widths(each)
-        median = float(widths.median())
+        median, noise = float(widths.median()), noise_part(widths, part.get("between_evaluations", 0.0))
         logs = mean_interval(np.log(part["speedup"].astype(float)), part["task"])
         rows.append(
             {
@@ -166,7 +170,7 @@ def power(found: Sequence[Calibration]) -> pd.DataFrame:
                 "undecided": float((part["decision"] == "undecided").mean()),
                 "median": float(np.expm1(median)),
                 "worst": float(np.expm1(widths.quantile(0.9))),
-                "tight": float((widths <= settings["half_width"]).mean()),
+                "tight": float((noise <= settings["half_width"]).mean()),
                 "needed": float((1 + settings["minimum_effect"]) * np.exp(median)),
                 "bias": Interval(*(float(np.exp(v)) for v in (logs.estimate, logs.low, logs.high)), logs.n),
             }

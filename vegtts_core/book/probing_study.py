@@ -16,11 +16,11 @@ from vegtts_core.book.measurement import NOTHING, empty_chart, or_nothing
 from vegtts_core.book.probing import ANALYSES, READINGS, Material
 from vegtts_core.book.probing_charts import paper_points, rho_panel
 from vegtts_core.book.probing_words import ALPHA, Finding, change_text, facts, moved
+from vegtts_core.book.runs import honest_run
 from vegtts_core.book.study import card, policy, studied
 from vegtts_core.book.tables import Column
 from vegtts_core.metrics import Quarter
 from vegtts_core.project import recorded_folder
-from vegtts_core.runs import load_run
 from vegtts_core.training.probe import load_probe
 
 ADAPTED, OTHERS, ALL = "tasks adapted to", "other tasks", "all tasks"
@@ -40,7 +40,7 @@ def material() -> Material | None:
     """The study's probe and the run whose checkpoints scored; None if none is recorded."""
     for run in studied("probe").values():
         probe = load_probe(run.folder)
-        adapted = load_run(recorded_folder() / probe.manifest["parameters"]["origin"]["run"])
+        adapted = honest_run(recorded_folder() / probe.manifest["parameters"]["origin"]["run"])
         return Material(adapted, probe, str(adapted.manifest["parameters"]["protocol"]))
     return None
 

@@ -13,9 +13,20 @@ from vegtts_core.errors import UserError
 from vegtts_core.parameters import read_yaml
 from vegtts_core.project import recorded_folder
 from vegtts_core.runs import Run, load_run
+from vegtts_core.runs.intervals import with_between_evaluations
 
 #: Set by the runner when it has a terminal: the kernel's stderr is passed on to it, so progress bars may move.
 TERMINAL = "VEGTTS_TERMINAL"
+
+
+def honest_run(folder: Path) -> Run:
+    """A finished run for a chapter: as `load_run`, its intervals with what differs between evaluations.
+
+    Every run that the book reads comes through here or through `best_of_n_run` and `training_runs`. Files stay as they
+    are; what a run was measured without is added by today's rule (`vegtts_core.runs.intervals`), which the run's
+    manifest then names under ``intervals``. Raises UserError as `load_run`.
+    """
+    return with_between_evaluations(load_run(folder))
 
 
 def best_of_n_run(source: str, params: str | Path, seed: int | None = None, k: int | None = None) -> Run:
@@ -29,14 +40,15 @@ def best_of_n_run(source: str, params: str | Path, seed: int | None = None, k: i
         name = (read_yaml(params).get("recorded") or {}).get("best_of_n")
         if not name:
             raise UserError(f"The parameters {params} name no recorded run: use source=live or other parameters.")
-        return _cut(load_run(recorded_folder() / name), seed, k)
+        return _cut(honest_run(recorded_folder() / name), seed, k)
     if source == "live":
         from vegtts_core.search import BestOfNParameters, best_of_n
 
         given = {"seeds": None if seed is None else (seed,), "k": k}
         parameters = BestOfNParameters.read("best_of_n", params, given)
         terminal = True if os.environ.get(TERMINAL) else None
-        return best_of_n(parameters, console=Console(file=sys.stderr, force_jupyter=False, force_terminal=terminal))
+        console = Console(file=sys.stderr, force_jupyter=False, force_terminal=terminal)
+        return with_between_evaluations(best_of_n(parameters, console=console))
     raise UserError(f"source is {source!r}: it must be recorded or live.")
 
 
@@ -72,7 +84,7 @@ def training_runs(source: str, params: str | Path, section: str, seed: int | Non
         names = (read_yaml(params).get("recorded") or {}).get(section)
         if not names:
             raise UserError(f"The parameters {params} name no recorded {section}: use source=live or other parameters.")
-        found = {name: load_run(recorded_folder() / name) for name in names}
+        found = {name: honest_run(recorded_folder() / name) for name in names}
         if seed is not None:
             found = {name: run for name, run in found.items() if run.manifest["parameters"]["seed"] == seed}
         if not found:
@@ -85,5 +97,6 @@ def training_runs(source: str, params: str | Path, section: str, seed: int | Non
         terminal = True if os.environ.get(TERMINAL) else None
         console = Console(file=sys.stderr, force_jupyter=False, force_terminal=terminal)
         variants = AdaptationParameters.family(section, params, {"seed": seed})
-        return {name: adapt(parameters, console=console) for name, parameters in variants.items()}
+        runs = {name: adapt(parameters, console=console) for name, parameters in variants.items()}
+        return {name: with_between_evaluations(run) for name, run in runs.items()}
     raise UserError(f"source is {source!r}: it must be recorded or live.")

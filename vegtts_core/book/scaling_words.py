@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from math import isnan
 
+import numpy as np
 import pandas as pd
 
 from vegtts_core import metrics
@@ -24,9 +25,11 @@ from vegtts_core.book.scaling import (
 )
 from vegtts_core.book.scaling_candidates import decisions, selected
 from vegtts_core.book.scaling_paper import LEVELS
+from vegtts_core.evaluator.repeats import noise_part
 from vegtts_core.metrics import Bound
 from vegtts_core.metrics.saturation import saturation
 from vegtts_core.runs import Run
+from vegtts_core.runs.intervals import BETWEEN
 from vegtts_core.statistics import Interval, Population
 
 _SLACK = 1e-9
@@ -251,17 +254,20 @@ def copies(samples: pd.DataFrame) -> str:
 
 
 def precision(samples: pd.DataFrame, target: float) -> str:
-    """How wide the sound protocol's intervals came out, against ``target``, the half-width at which timing may stop."""
+    """How wide the sound protocol's intervals came out, against ``target``, the noise's half-width to stop at."""
     found = samples.dropna(subset=["sound_speedup_low", "sound_speedup_high"])
     found = found.drop_duplicates(["task", "fingerprint"])
     if not len(found):
         return "No candidate was timed under the sound protocol."
     ends = found[["sound_speedup_low", "sound_speedup_high"]].astype(float)
-    half = float(((ends["sound_speedup_high"] / ends["sound_speedup_low"]) ** 0.5 - 1).median())
-    wide = " So wide, they say that the machine was busy or unsteady while it timed." if half > 5 * target else ""
+    halves = np.log(ends["sound_speedup_high"] / ends["sound_speedup_low"]) / 2
+    between = found[BETWEEN].astype(float) if BETWEEN in found else 0.0
+    half, noise = float(np.expm1(halves.median())), float(np.expm1(np.median(noise_part(halves, between))))
+    wide = " So wide, it says that the machine was busy or unsteady while it timed." if noise > 5 * target else ""
     return (
         f"The median half-width of the sound protocol's intervals, over {plural(len(found), 'candidate')}, is "
-        f"{number(half, '.0%')}; timing stops early at {number(target, '.0%')}.{wide}"
+        f"{number(half, '.0%')}, that of the noise in them {number(noise, '.0%')}; timing stops early at "
+        f"{number(target, '.0%')}.{wide}"
     )
 
 

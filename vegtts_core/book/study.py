@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vegtts_core.book.runs import best_of_n_run, names_runs, training_runs
+from vegtts_core.book.runs import best_of_n_run, honest_run, names_runs, training_runs
 from vegtts_core.parameters import read_yaml
 from vegtts_core.project import recorded_folder
-from vegtts_core.runs import Run, load_run
+from vegtts_core.runs import Run
 
 #: The parameter file of the study.
 STUDY = "h100"
@@ -21,7 +21,7 @@ _EMBEDDED = "SmolLM2-135M"
 def studied(section: str) -> dict[str, Run]:
     """The study's recorded runs of a family (``adaptation``, …) by name; none if none is recorded yet."""
     names = (read_yaml(STUDY).get("recorded") or {}).get(section) or []
-    return {name: load_run(recorded_folder() / name) for name in ([names] if isinstance(names, str) else names)}
+    return {name: honest_run(recorded_folder() / name) for name in ([names] if isinstance(names, str) else names)}
 
 
 def searches(source: str, params: str | Path, seed: int | None = None, k: int | None = None) -> dict[str, Run]:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from vegtts_core.evaluator.forward import ForwardEvaluator
-from vegtts_core.evaluator.settings import EvaluatorSettings, Limits, Precision, PublishedSettings, SoundSettings
+from vegtts_core.evaluator.settings import (
+    BetweenEvaluations,
+    EvaluatorSettings,
+    Limits,
+    Precision,
+    PublishedSettings,
+    Reach,
+    SoundSettings,
+)
 from vegtts_core.evaluator.types import Decision, ErrorKind, Evaluator, Measurement, ProtocolName, Stage, Verdict
 
 __all__ = [
+    "BetweenEvaluations",
     "Decision",
     "ErrorKind",
     "Evaluator",
@@ -17,6 +26,7 @@ __all__ = [
     "Precision",
     "ProtocolName",
     "PublishedSettings",
+    "Reach",
     "SoundSettings",
     "Stage",
     "Verdict",

@@ -2,13 +2,16 @@
 
     python -m vegtts_core.evaluator.calibration [--device cpu|cuda] [--tasks l1_seed42_eval] [--repeats 50]
 
-The reference of each task is its own candidate (scaffold ``forward``), ``--repeats`` times under each protocol, in a
-new process each time unless ``--per-process`` says otherwise. Its true speedup is 1. On a GPU ``--scaffold template``
-takes the honest kernel of each task's template instead, once in a launcher and once where references run.
+The reference of each task is its own candidate (scaffold ``forward``), ``--repeats`` times under each protocol, with
+new draws, memory and processes each time unless ``--per-process`` says otherwise. Its true speedup is 1. On a GPU
+``--scaffold template`` takes the honest kernel of each task's template instead, once in a launcher and once where
+references run.
 
 Writes ``calibration.parquet`` (one row per measurement) and ``manifest.json`` into ``--out``, anew after every task,
-and prints the table. Run again with the same parameters, it goes on where it stopped. Needs a quiet machine: about half
-an hour on two cores with ``--per-process 10``.
+and prints the table and how far evaluations lie from 1 beyond their noise, for the setting ``between_evaluations`` of
+this device (`vegtts_core.evaluator.repeats`; for kernels, `vegtts_core.runs.repeats` says more: it compares several
+cards). Run again with the same parameters, it goes on where it stopped. Needs a quiet machine: about half an hour on
+two cores with ``--per-process 10``.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from vegtts_core.errors import UserError
 from vegtts_core.evaluator.choice import evaluator_for
 from vegtts_core.evaluator.cuda import CudaEvaluator
 from vegtts_core.evaluator.forward import ForwardEvaluator
+from vegtts_core.evaluator.repeats import reach_of_tasks, reaches_of_identical
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.types import Decision, Measurement, ProtocolName
 from vegtts_core.kernels.templates import TemplateScaffold, honest_filling
@@ -109,6 +113,7 @@ def _of_task(
     rows: list[Row] = []
     taken = dict.fromkeys(evaluator.settings.protocols, 0)
     while min(taken.values()) < repeats:
+        evaluator.forget()  # as between evaluations
         for protocol in sorted(taken):
             count = min(per_process, repeats - taken[protocol])
             measured = evaluator.repeat(candidate, protocol, count) if count > 0 else []
@@ -131,6 +136,7 @@ def row_of(task: Task, protocol: ProtocolName, repeat: int, measured: Measuremen
         "speedup_low": measured.speedup_low,
         "speedup_high": measured.speedup_high,
         "decision": measured.decision.value if measured.decision else None,
+        "between_evaluations": measured.between_evaluations,
         "pairs": len(measured.candidate_seconds),
         "discarded_pairs": measured.discarded_pairs,
         "process_pairs": measured.process_pairs,
@@ -187,7 +193,15 @@ def write(folder: Path, rows: Sequence[Row], facts: dict[str, Any]) -> None:
     write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
     table_of = [vars(share) | {"share": share.share} for share in shares(rows)]
     files = {path.name: {"rows": len(rows), "sha256": sha256_of(path)}}
-    write_json(folder / "manifest.json", {"kind": "calibration", **facts, "shares": table_of, "files": files})
+    found = {"shares": table_of, "between_evaluations": reach(rows)}
+    write_json(folder / "manifest.json", {"kind": "calibration", **facts, **found, "files": files})
+
+
+def reach(rows: Sequence[Row]) -> float | None:
+    """The half-width (log) for what differs between evaluations that these ask for; None if none was measured."""
+    sound = [row for row in rows if row["protocol"] == ProtocolName.SOUND and row["speedup_low"] > 0]
+    found = reach_of_tasks(reaches_of_identical(sound), [row["task"] for row in sound])[0]
+    return None if math.isnan(found) else found
 
 
 def written_before(folder: Path, parameters: dict[str, Any]) -> list[Row]:
@@ -277,6 +291,7 @@ def _run(chosen: argparse.Namespace) -> int:
             f"{s.protocol:10} {s.measurements:6} {s.faster:7} {s.share:7.4f}  {interval} {s.slower:6} {s.same:5} "
             f"{s.undecided:9}"
         )
+    print(f"between evaluations: {reach(rows) or 0:.4f} (log-ratio, 95%)")
     return 0
 
 

@@ -39,6 +39,7 @@ def described(
         "speedup": _number(found.speedup),
         "speedup_low": _number(found.speedup_low),
         "speedup_high": _number(found.speedup_high),
+        "between_evaluations": found.between_evaluations,
         "decision": str(found.decision) if found.decision else None,
         "reward": found.reward,
         "error": str(error) if error else None,

@@ -139,6 +139,10 @@ class ForwardEvaluator:
             session = self._session_of(task)
             assert session.draws and session.hidden_draws
 
+    def forget(self) -> None:
+        """End the task in hand: the next evaluation of it has new draws, new memory and new processes."""
+        self._end_session()
+
     def repeat(self, candidate: Candidate, protocol: ProtocolName, count: int) -> list[Measurement]:
         """Measure one candidate ``count`` times in one process under one protocol; one measurement if it fails.
 

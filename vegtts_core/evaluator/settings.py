@@ -5,6 +5,7 @@ The defaults are for tasks of size ``cpu`` on two cores. Unknown names are refus
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -60,6 +61,44 @@ class PublishedSettings(_Settings):
     """Absolute and relative tolerance of ``allclose``."""
 
 
+class Reach(_Settings):
+    """How far evaluations of one candidate lie from its true log-speedup, beyond the noise within each: 95% of them."""
+
+    share: float = Field(ge=0)
+    """Whatever the call takes; natural logarithm, so that 0.01 is about one per cent."""
+    seconds: float = Field(default=0.0, ge=0)
+    """What the clock itself adds: over the duration of the shorter call, it is a share like the other."""
+
+    def of(self, call_seconds: float) -> float:
+        """Half-width of the log-speedup for calls of this duration."""
+        return math.hypot(self.share, self.seconds / call_seconds) if self.seconds else self.share
+
+
+class BetweenEvaluations(_Settings):
+    """What differs from evaluation to evaluation, by what is timed how.
+
+    The defaults are what recorded data ask for (`vegtts_core.runs.repeats`, rounded up), so that 95% of the intervals
+    hold over all tasks and no task refutes it. ``cpu``: the larger of A/A (data/calibration/cpu) and of kernels that
+    several runs evaluated, one at a time on two cores. ``events``: kernels that were evaluated two to eight times, on
+    several H100s. ``modules``: the same share, and the seconds that A/A of calls of 0.3 ms needs
+    (data/calibration/cuda); of longer calls too few are recorded. Another device wants its own reaches: the calibration
+    command finds them.
+    """
+
+    cpu: Reach = Reach(share=0.07)
+    """Any candidate on a CPU, timed from outside its process."""
+    events: Reach = Reach(share=0.009)
+    """Kernels on a GPU, between events on the device."""
+    modules: Reach = Reach(share=0.009, seconds=38e-6)
+    """Bodies of ``forward`` on a GPU, timed from outside their process."""
+
+    def reach(self, device: str, scaffold: str) -> Reach:
+        """Of candidates of ``scaffold`` on ``device`` (``cpu`` or ``cuda``)."""
+        if device == "cpu":
+            return self.cpu
+        return self.modules if scaffold in ("forward", "module") else self.events
+
+
 class SoundSettings(_Settings):
     """The protocol of this project.
 
@@ -77,7 +116,7 @@ class SoundSettings(_Settings):
     warmup: int = Field(default=3, ge=0)
     """Untimed calls of each side before the first pair; their outputs are checked like all others."""
     half_width: float = Field(default=0.01, gt=0)
-    """Timing stops when the 95% interval of the log-ratio is within this distance of its centre."""
+    """Timing stops when the 95% interval of the noise in the log-ratio is within this distance of its centre."""
     min_pairs: int = Field(default=8, ge=6)
     max_pairs: int = Field(default=48, ge=6)
     max_seconds: float = Field(default=1.5, gt=0)
@@ -86,6 +125,8 @@ class SoundSettings(_Settings):
     """A candidate is faster only if the lower bound of its speedup exceeds 1 plus this."""
     confirmations: int = Field(default=1, ge=0)
     """Further pairs of new processes that must also say *faster* before it is said."""
+    between_evaluations: BetweenEvaluations = BetweenEvaluations()
+    """What the interval holds beside the noise within one pair of processes."""
     pool_mib: int = Field(default=512, ge=0)
     """Memory for inputs of timed calls that a task's candidates share; beyond it they are drawn for each candidate."""
 

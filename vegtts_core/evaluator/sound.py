@@ -10,9 +10,10 @@ same pair (bit by bit first; where bits differ, within twice the budget, on a se
 random places, pairs on inputs from beyond the benchmark's are taken in the same way, checked in full and not counted:
 who is right while checked and careless while timed does not know when it is checked.
 
-An interval from one pair of processes does not hold what differs from process to process (where memory came to lie,
-which core a thread got). So *faster* is said only if that many further pairs of new processes say so too; the
-interval then spans those of all pairs. One that disagrees leaves *undecided*.
+The noise within one pair of processes does not show what differs between evaluations (where memory came to lie, which
+core a thread got): every interval is widened by what repeated evaluations were found to differ by. *Faster*, which is
+what candidates are after, is moreover said only if further pairs of new processes say so too; the interval then spans
+those of all pairs. One that disagrees leaves *undecided*.
 """
 
 from __future__ import annotations
@@ -240,7 +241,8 @@ class SoundProtocol:
             raise CandidateFailure(
                 ErrorKind.LATE_WORK, "It went on working after it had said that it was done and the clock had stopped."
             )
-        return measurement_of(*result, reference_calls, pairs - len(candidate_calls), watch.states, settings)
+        reach = settings.between_evaluations.reach(session.output.tensors[0].device.type, self._candidate.scaffold)
+        return measurement_of(*result, reference_calls, pairs - len(candidate_calls), watch.states, settings, reach)
 
     def _pair(self, process: Runner, reference: Runner, number: int, budget: float) -> tuple[Call, Call]:
         """One call of each on the same new inputs, in random order, the candidate's output checked."""

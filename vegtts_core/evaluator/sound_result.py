@@ -7,8 +7,8 @@ import statistics
 from dataclasses import replace
 
 from vegtts_core.evaluator.runner import Call
-from vegtts_core.evaluator.settings import SoundSettings
-from vegtts_core.evaluator.timing_statistics import Interval, charged, decide, estimate
+from vegtts_core.evaluator.settings import Reach, SoundSettings
+from vegtts_core.evaluator.timing_statistics import Interval, charged, decide, estimate, widened
 from vegtts_core.evaluator.types import DeviceState, Measurement
 
 
@@ -33,8 +33,15 @@ def measurement_of(
     discarded: int,
     states: tuple[DeviceState, ...],
     settings: SoundSettings,
+    reach: Reach,
 ) -> Measurement:
-    """The measurement of a right candidate from one pair of processes; the first two are what `summary` gave."""
+    """The measurement of a right candidate from one pair of processes; the first two are what `summary` gave.
+
+    Its interval holds the noise and what differs between evaluations, whatever the decision.
+    """
+    usual = [statistics.median(seconds) for seconds in (candidate_seconds, [c.seconds for c in reference]) if seconds]
+    between = reach.of(min(usual)) if usual else 0.0
+    interval = widened(interval, between)
     return Measurement(
         correct=True,
         speedup=math.exp(interval.center),
@@ -46,6 +53,7 @@ def measurement_of(
         candidate_seconds=candidate_seconds,
         discarded_pairs=discarded,
         device_states=states,
+        between_evaluations=between,
     )
 
 
@@ -70,6 +78,7 @@ def spanning(before: Measurement, after: Measurement, minimum_effect: float) -> 
         discarded_pairs=before.discarded_pairs + after.discarded_pairs,
         device_states=before.device_states + after.device_states,
         process_pairs=before.process_pairs + after.process_pairs,
+        between_evaluations=max(before.between_evaluations, after.between_evaluations),
     )
 
 

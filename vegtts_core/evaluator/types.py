@@ -128,6 +128,8 @@ class Measurement:
     """How the device was after each counted pair; on a GPU only."""
     process_pairs: int = 1
     """Under ``sound``: pairs of new processes in which it was timed; more than one once a pair said *faster*."""
+    between_evaluations: float = 0.0
+    """Under ``sound``: half-width (natural logarithm) of the interval's part for what differs between evaluations."""
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,7 @@ def _measurement_columns(name: str, measurement: Measurement | None) -> dict[str
             "sound_speedup_low": _known(measurement.speedup_low),
             "sound_speedup_high": _known(measurement.speedup_high),
             "sound_decision": measurement.decision.value if measurement.decision else None,
+            "sound_between_evaluations": measurement.between_evaluations if measurement.correct else None,
         }
     return columns
 

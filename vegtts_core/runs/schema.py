@@ -21,6 +21,7 @@ MEASURED = (
     "sound_speedup",
     "sound_speedup_low",
     "sound_speedup_high",
+    "sound_between_evaluations",
     "sound_decision",
     "sound_reference_seconds",
     "sound_candidate_seconds",
@@ -63,6 +64,13 @@ SAMPLES = pa.schema(
         pa.field("sound_speedup", pa.float64(), metadata={"doc": "from paired ratios; null if not correct"}),
         pa.field("sound_speedup_low", pa.float64(), metadata={"doc": "lower bound of the 95% interval"}),
         pa.field("sound_speedup_high", pa.float64(), metadata={"doc": "upper bound of the 95% interval"}),
+        pa.field(
+            "sound_between_evaluations",
+            pa.float64(),
+            metadata={
+                "doc": "half-width (log) of the interval's part for what differs between evaluations; null: none"
+            },
+        ),
         pa.field("sound_decision", pa.string(), metadata={"doc": "faster | slower | same | undecided"}),
         pa.field("sound_reference_seconds", FLOATS, metadata={"doc": "reference calls, paired by position"}),
         pa.field("sound_candidate_seconds", FLOATS, metadata={"doc": "candidate calls, paired by position"}),

@@ -42,6 +42,7 @@ def reference_rows(
                 "sound_speedup_low": verdict.sound.speedup_low,
                 "sound_speedup_high": verdict.sound.speedup_high,
                 "sound_decision": verdict.sound.decision.value if verdict.sound.decision else None,
+                "sound_between_evaluations": verdict.sound.between_evaluations,
             }
         if verdict.published is not None:
             row |= {"published_speedup": verdict.published.speedup}
@@ -67,5 +68,6 @@ def _row(task: Task, ceilings: Ceilings) -> dict[str, Any]:
         "sound_speedup_low": None,
         "sound_speedup_high": None,
         "sound_decision": None,
+        "sound_between_evaluations": None,
         "published_speedup": None,
     }

@@ -32,6 +32,7 @@ from vegtts_core.policy.types import Policy
 from vegtts_core.project import find_project_root, runs_folder
 from vegtts_core.runs import machine
 from vegtts_core.runs.files import canonical_json, write_atomically
+from vegtts_core.runs.intervals import with_between_evaluations
 from vegtts_core.runs.rows import identity_facts
 from vegtts_core.runs.schema import KEY
 from vegtts_core.runs.store import Run, RunStore, fingerprint, load_run
@@ -71,8 +72,11 @@ class Probe:
 
 
 def load_probe(folder: Path) -> Probe:
-    """A finished probe, checked against its manifest. Raises UserError as `load_run`, and for a run of another kind."""
-    run = load_run(folder)
+    """A finished probe, checked against its manifest, with today's intervals (`vegtts_core.runs.intervals`).
+
+    Raises UserError as `load_run`, and for a run of another kind.
+    """
+    run = with_between_evaluations(load_run(folder))
     if run.manifest["kind"] != KIND:
         raise UserError(f"{folder.name} holds a run of kind {run.manifest['kind']}, no probe: name another folder.")
     return Probe(folder, run.manifest, run.samples, pq.read_table(folder / TABLE).to_pandas())

@@ -1,0 +1,90 @@
+"""Recorded intervals by today's rule: only wider, decisions only taken back, and honest on recorded repeats."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vegtts_core.book.measurement_aa import calibrations, table
+from vegtts_core.book.runs import honest_run
+from vegtts_core.evaluator import BetweenEvaluations, Reach
+from vegtts_core.project import find_project_root, recorded_folder
+from vegtts_core.runs import load_run
+from vegtts_core.runs.intervals import BETWEEN, RULE, widened_samples, with_between_evaluations
+from vegtts_core.runs.repeats import agreement, evaluations, needed, pairs, recorded_reaches, recorded_runs
+
+ROOT = find_project_root()
+RUNS = ["best_of_n_h100_template_1", "adaptation_cpu_42", "probe_h100_t1_42", "comparison_embedded"]
+
+
+@pytest.fixture(scope="module")
+def repeated() -> pd.DataFrame:
+    return pairs(evaluations(recorded_runs(ROOT)))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_bounds_get_wider_and_nothing_else_changes(name: str) -> None:
+    old = load_run(recorded_folder() / name)
+    new = with_between_evaluations(old)
+    changed = {"sound_speedup_low", "sound_speedup_high", "sound_decision", BETWEEN}
+    changed |= {"retimed_sound_speedup_low", "retimed_sound_decision"}
+    kept = [column for column in old.samples if column not in changed]
+    pd.testing.assert_frame_equal(old.samples[kept], new.samples[kept])
+    has = old.samples["sound_speedup_low"].notna()
+    assert (new.samples["sound_speedup_low"][has] < old.samples["sound_speedup_low"][has]).all()
+    assert (new.samples["sound_speedup_high"][has] > old.samples["sound_speedup_high"][has]).all()
+    for column in ("sound_decision", "retimed_sound_decision"):
+        same = new.samples[column].eq(old.samples[column]) | old.samples[column].isna()
+        assert new.samples[column][~same].eq("undecided").all()
+    assert "noise within one pair" in new.manifest[RULE] and RULE not in old.manifest
+    assert new.samples[has][BETWEEN].gt(0).all()
+
+
+def test_twice_is_once() -> None:
+    once = honest_run(recorded_folder() / RUNS[0])
+    again = with_between_evaluations(once)
+    assert again is once
+    assert with_between_evaluations(replace(once, samples=once.samples.head(0))).manifest is once.manifest
+
+
+def test_rows_that_were_measured_with_it_pass_through() -> None:
+    row = {"scaffold": "template", "sound_speedup": 1.05, "sound_speedup_low": 1.04, "sound_speedup_high": 1.06}
+    rows = [row | {"sound_decision": "faster", BETWEEN: known} for known in (None, 0.009)]
+    found = widened_samples(pd.DataFrame(rows), "cuda", BetweenEvaluations(events=Reach(share=0.04)), 0.02)
+    assert found["sound_decision"].tolist() == ["undecided", "faster"]
+    assert found[BETWEEN].tolist() == [0.04, 0.009]
+    assert found["sound_speedup_low"][1] == 1.04
+    assert found["sound_speedup_low"][0] == pytest.approx(1.05 / np.exp(np.hypot(np.log(1.05 / 1.04), 0.04)))
+
+
+def test_the_defaults_are_what_recorded_data_ask_for(repeated: pd.DataFrame) -> None:
+    asked, used = recorded_reaches(ROOT, repeated), BetweenEvaluations()
+    for name in ("cpu", "events", "modules"):
+        wanted, given = getattr(asked, name), getattr(used, name)
+        assert wanted.share <= given.share <= wanted.share * 1.03
+        assert wanted.seconds <= given.seconds <= wanted.seconds * 1.03
+
+
+def test_identical_code_is_called_faster_or_slower_no_more_often_than_an_interval_may_fail() -> None:
+    rows = table(calibrations())
+    sound = rows[rows["protocol"] == "sound"]
+    assert len(sound) == 3
+    assert (sound["faster"] <= 0.025 * sound["n"]).all() and (sound["slower"] <= 0.025 * sound["n"]).all()
+
+
+def test_repeated_evaluations_agree_as_often_as_claimed(repeated: pd.DataFrame) -> None:
+    """Kernels on H100s, and candidates on a CPU that had it to themselves; as recorded, they did not."""
+    used = BetweenEvaluations()
+    alone = repeated["where"].str.contains('"workers":1,') | repeated["where"].str.contains('"workers":1}')
+    kernels, processor = (repeated[alone & repeated["device"].eq(device)] for device in ("cuda", "cpu"))
+    assert len(kernels) > 1500 and len(processor) > 900
+    for found, reach, before in ((kernels, used.events, 0.05), (processor, used.cpu, 0.03)):
+        assert agreement(found, Reach(share=0))["disjoint"] > before
+        told = agreement(found, reach)
+        assert told["disjoint"] <= 0.015 and told["contradicting"] == 0
+        assert np.mean(needed(found) <= reach.share) >= 0.95
+    by_task = kernels.groupby("task").apply(lambda part: np.mean(needed(part) <= used.events.share))
+    assert by_task.min() >= 0.9

@@ -1,0 +1,163 @@
+"""Recorded intervals with what differs between evaluations: the rule of today for measurements of yesterday.
+
+Until ``between_evaluations`` came into the sound protocol, its intervals held the noise within one pair of processes
+only. Files under data/runs stay as they were measured. Whoever reads them for a table takes them through
+`with_between_evaluations`: bounds widened by today's reach, decisions that follow from these bounds. Estimates stay.
+Rows that were measured with it say so (column ``sound_between_evaluations``) and pass through unchanged. It can only
+take decisions back: none becomes *faster*, *slower* or *same* that was not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vegtts_core.evaluator.settings import BetweenEvaluations, Reach, SoundSettings
+from vegtts_core.evaluator.types import Decision
+from vegtts_core.runs.store import Run
+
+#: The column that tells how much of an interval stands for what differs between evaluations.
+BETWEEN = "sound_between_evaluations"
+_OWN = BETWEEN.removeprefix("sound_")
+#: What a reader is told of a run whose intervals were widened; a key of the manifest in memory, in no file.
+RULE = "intervals"
+
+Array = NDArray[np.float64]
+
+
+def evaluated_on(run: Run) -> str:
+    """``cpu`` or ``cuda``: what a run's candidates were timed on."""
+    parameters = run.manifest["parameters"]
+    named = parameters.get("evaluation_device") or parameters.get("device") or run.measured_on.get("device")
+    return str(named or "cpu").partition(":")[0]
+
+
+def with_between_evaluations(run: Run, between: BetweenEvaluations | None = None) -> Run:
+    """The run with the intervals and decisions of its samples and references widened where they were recorded without.
+
+    ``between``: today's defaults unless given. The manifest in memory gets a sentence under ``intervals`` that says by
+    what rule; it stays as it is where nothing had to be widened.
+    """
+    between = between or BetweenEvaluations()
+    device = evaluated_on(run)
+    recorded = (run.manifest["parameters"].get("evaluator") or {}).get("sound") or {}
+    effect = float(recorded.get("minimum_effect", SoundSettings().minimum_effect))
+    samples = widened_samples(run.samples, device, between, effect)
+    references = run.references
+    if "sound_speedup_low" in references:  # bodies of forward, against themselves
+        references = widened_samples(references.assign(scaffold="forward"), device, between, effect)
+        references = references.drop(columns="scaffold")
+    if samples is run.samples:
+        return run
+    used = sorted(set(run.samples["scaffold"].dropna()))
+    parts = "; ".join(f"{name} {in_words(between.reach(device, name))}" for name in used)
+    rule = (
+        f"Recorded intervals hold the noise within one pair of processes; here they are widened by what repeated "
+        f"evaluations differ by ({parts}), and decisions follow from the widened ones."
+    )
+    return replace(run, samples=samples, references=references, manifest=run.manifest | {RULE: rule})
+
+
+def in_words(reach: Reach) -> str:
+    """``±1.1%`` or ``±1.1% and 57 µs``."""
+    clock = f" and {1e6 * reach.seconds:.0f} µs" if reach.seconds else ""
+    return f"±{math.expm1(reach.share):.1%}{clock}"
+
+
+def widened_samples(
+    samples: pd.DataFrame, device: str, between: BetweenEvaluations, minimum_effect: float
+) -> pd.DataFrame:
+    """A samples table with honest bounds: ``sound_speedup_low``, ``_high``, ``sound_decision``, and ``retimed_``'s.
+
+    ``samples`` has the columns of ``vegtts_core.runs.schema.SAMPLES``, or those of a run's references and ``scaffold``.
+    Rows without bounds stay as they are, as do rows that were measured with ``between_evaluations``, and so do all
+    other columns. A second evaluation's upper bound is not recorded: it is taken as far from the estimate as the lower.
+    Returns ``samples`` itself if no row changes.
+    """
+    low, high = (samples[name].astype(float) for name in ("sound_speedup_low", "sound_speedup_high"))
+    old = low.gt(0) & high.gt(0)
+    if BETWEEN in samples:
+        old &= samples[BETWEEN].isna()
+    if not old.any():
+        return samples
+    reaches = _reaches(samples[old], device, between)
+    found = samples.copy()
+    center = samples["sound_speedup"].astype(float)
+    bounds = _widened(center[old], low[old], high[old], reaches)
+    found.loc[old, "sound_speedup_low"], found.loc[old, "sound_speedup_high"] = bounds
+    found.loc[old, "sound_decision"] = _decisions(*bounds, samples.loc[old, "sound_decision"], minimum_effect)
+    found[BETWEEN] = samples[BETWEEN].astype(float) if BETWEEN in samples else np.nan
+    found.loc[old, BETWEEN] = reaches
+    if "retimed_sound_speedup_low" in samples:
+        again = old & samples["retimed_sound_speedup_low"].astype(float).gt(0)
+        center, low = (samples.loc[again, f"retimed_sound_speedup{end}"].astype(float) for end in ("", "_low"))
+        bounds = _widened(center, low, center**2 / low, reaches[again[old].to_numpy()])
+        found.loc[again, "retimed_sound_speedup_low"] = bounds[0]
+        decided = samples.loc[again, "retimed_sound_decision"]
+        found.loc[again, "retimed_sound_decision"] = _decisions(*bounds, decided, minimum_effect)
+    return found
+
+
+def widened_calibration(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> tuple[pd.DataFrame, Mapping[str, Any]]:
+    """Rows of ``calibration.parquet`` with the sound protocol's intervals and decisions by today's rule.
+
+    ``manifest`` is the one beside them; it is returned with the rule that the rows follow. Those that were measured
+    with ``between_evaluations`` stay as they are.
+    """
+    if _OWN in rows:
+        return rows, manifest
+    parameters, sound = manifest["parameters"], rows["protocol"] == "sound"
+    names = {name: f"sound_{name}" for name in ("speedup", "speedup_low", "speedup_high", "decision", _OWN)}
+    part = rows[sound].rename(columns=names).assign(scaffold=parameters.get("scaffold", "forward"))
+    effect = parameters["settings"]["sound"]["minimum_effect"]
+    part = widened_samples(part, parameters["device"], BetweenEvaluations(), effect)
+    found = rows.copy()
+    for old, new in names.items():
+        found.loc[sound, old] = part[new]
+    reach = BetweenEvaluations().reach(parameters["device"], parameters.get("scaffold", "forward"))
+    return found, {**manifest, RULE: in_words(reach)}
+
+
+def _reaches(samples: pd.DataFrame, device: str, between: BetweenEvaluations) -> Array:
+    by_scaffold = {name: between.reach(device, str(name)) for name in samples["scaffold"].unique()}
+    if not any(reach.seconds for reach in by_scaffold.values()):
+        return np.array([by_scaffold[name].share for name in samples["scaffold"]])
+    rows = zip(samples["scaffold"], _shorter_call(samples), strict=True)
+    return np.array([by_scaffold[name].of(seconds) for name, seconds in rows])
+
+
+def _shorter_call(samples: pd.DataFrame) -> Array:
+    """Seconds of the shorter of the two calls (medians); references have their own and their speedup."""
+    if "sound_candidate_seconds" not in samples:
+        own, speedup = (samples[name].astype(float) for name in ("reference_seconds", "sound_speedup"))
+        return np.minimum(own, own / speedup).to_numpy()
+    median: Callable[[Any], float] = lambda calls: float(np.median(np.asarray(calls, dtype=float)))  # noqa: E731
+    both = [samples[f"sound_{side}_seconds"].map(median) for side in ("reference", "candidate")]
+    return np.minimum(*both).to_numpy()
+
+
+def _widened(center: pd.Series, low: pd.Series, high: pd.Series, reach: Array) -> tuple[Array, Array]:
+    """Bounds of the speedup after `vegtts_core.evaluator.timing_statistics.widened`, many at a time."""
+    at, down, up = (np.log(values.to_numpy(dtype=float)) for values in (center, low, high))
+    return np.exp(at - np.hypot(at - down, reach)), np.exp(at + np.hypot(up - at, reach))
+
+
+def _decisions(low: Array, high: Array, before: pd.Series, minimum_effect: float) -> list[str | None]:
+    """As `vegtts_core.evaluator.timing_statistics.decide`; what was undecided stays so, and None stays None."""
+    bound = math.log1p(minimum_effect)
+    logs = np.log(low), np.log(high)
+    holds = {
+        Decision.FASTER: logs[0] > bound,
+        Decision.SLOWER: logs[1] < -bound,
+        Decision.SAME: (logs[0] >= -bound) & (logs[1] <= bound),
+    }
+    return [
+        None if was is None else (was if was in holds and bool(holds[Decision(was)][place]) else "undecided")
+        for place, was in enumerate(before)
+    ]

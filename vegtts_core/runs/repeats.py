@@ -1,0 +1,174 @@
+"""Candidates that were evaluated more than once, by whichever runs: do their intervals and decisions hold in a repeat?
+
+    python -m vegtts_core.runs.repeats
+
+prints, per device, how many pairs of evaluations there are in data/runs, how many have 95% intervals that exclude each
+other and decisions that contradict each other, with recorded and with widened intervals, and the reach for what differs
+between evaluations that this and the A/A of data/calibration ask for: the defaults of ``between_evaluations``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vegtts_core.evaluator.repeats import noise_part, reach_between, reach_of_tasks, reaches_of_identical
+from vegtts_core.evaluator.settings import BetweenEvaluations, Reach, SoundSettings
+from vegtts_core.evaluator.timing_statistics import Interval, decide, widened
+from vegtts_core.evaluator.types import Decision
+from vegtts_core.project import find_project_root
+from vegtts_core.runs.files import canonical_json
+from vegtts_core.runs.intervals import BETWEEN, evaluated_on
+from vegtts_core.runs.store import Run, load_run
+
+_DECIDED = (Decision.FASTER, Decision.SLOWER, Decision.SAME)
+
+
+def evaluations(runs: Iterable[Run]) -> pd.DataFrame:
+    """One row per evaluation of a right candidate: first verdicts, and second ones on fresh data.
+
+    Columns: ``where`` (machine, size and settings: only evaluations under equal ones are repeats), ``device``,
+    ``scaffold``, task, fingerprint, run, and ``log``, ``low``, ``high``: the estimate and the noise within the
+    evaluation, natural logarithms. A verdict that two runs share, or two rows, counts once. Without tasks that a run
+    left out when it was measured again, and without runs that took their verdicts from another.
+    """
+    rows = [row for run in runs if run.manifest["parameters"].get("evaluator") for row in _rows(run)]
+    names = ["where", "device", "scaffold", "task", "fingerprint", "run", "log", "low", "high"]
+    return pd.DataFrame(rows, columns=names).drop_duplicates(["where", "task", "fingerprint", "log"])
+
+
+def _rows(run: Run) -> Iterator[tuple[Any, ...]]:
+    parameters, machine = run.manifest["parameters"], run.measured_on
+    device = evaluated_on(run)
+    chip = machine.get("gpu") if device == "cuda" else machine.get("cpu")
+    settings = parameters["evaluator"]
+    timing = {name: settings["sound"][name] for name in ("confirmations", "half_width", "max_pairs", "max_seconds")}
+    # A node's other evaluators are part of what a measurement there is like.
+    conditions = timing | {name: settings.get(name, 1) for name in ("threads", "workers")}
+    where = canonical_json({"chip": chip, "cores": machine.get("cores"), "size": parameters["size"], **conditions})
+    right = run.samples["sound_speedup"].notna() & run.samples["sound_correct"].eq(True)
+    samples = run.samples[right & ~run.samples["task"].isin(run.stale_tasks)]
+    for row in samples.drop_duplicates(["task", "scaffold", "fingerprint"]).to_dict("records"):
+        head = (where, device, row["scaffold"], row["task"], row["fingerprint"], run.folder.name)
+        reach = row.get(BETWEEN) or 0.0
+        reach = 0.0 if math.isnan(reach) else reach
+        again = row.get("retimed_sound_speedup"), row.get("retimed_sound_speedup_low")
+        for estimate, low, high in (
+            (row["sound_speedup"], row["sound_speedup_low"], row["sound_speedup_high"]),
+            (*again, again[0] ** 2 / again[1] if all(map(_positive, again)) else None),  # type: ignore[operator]
+        ):
+            if all(map(_positive, (estimate, low, high))):
+                at, down, up = (math.log(value) for value in (estimate, low, high))
+                yield (*head, at, at - noise_part(at - down, reach), at + noise_part(up - at, reach))
+
+
+def _positive(value: Any) -> bool:
+    return value is not None and value > 0 and math.isfinite(value)
+
+
+def pairs(found: pd.DataFrame) -> pd.DataFrame:
+    """All pairs of evaluations of one candidate under one set of conditions: columns of both, ``_1`` the lower one."""
+    keys = ["where", "device", "scaffold", "task", "fingerprint"]
+    rows = []
+    for key, group in found.groupby(keys, sort=False):
+        ordered = group.sort_values("log")[["log", "low", "high"]].to_numpy()
+        rows += [(*key, *one, *other) for one, other in itertools.combinations(ordered, 2)]  # type: ignore[misc]
+    return pd.DataFrame(rows, columns=[*keys, "log_1", "low_1", "high_1", "log_2", "low_2", "high_2"])
+
+
+def agreement(found: pd.DataFrame, reach: Reach, minimum_effect: float = SoundSettings().minimum_effect) -> pd.Series:
+    """How often two evaluations agree, with intervals of this reach (of calls so long that its seconds are nothing).
+
+    ``pairs``; ``disjoint``: share whose 95% intervals exclude each other; ``contradicting``: share of which one is
+    decided and the other decided otherwise; ``lost``: share of which exactly one is decided. Of normal errors,
+    intervals of equal width are disjoint in 0.6%.
+    """
+    disjoint = contradicting = lost = 0
+    for row in found.to_dict("records"):
+        one, other = (
+            widened(Interval(row[f"log_{n}"], row[f"low_{n}"], row[f"high_{n}"]), reach.share) for n in (1, 2)
+        )
+        disjoint += one.high < other.low
+        decisions = [decide(each, minimum_effect) for each in (one, other)]
+        decided = [each in _DECIDED for each in decisions]
+        contradicting += all(decided) and decisions[0] is not decisions[1]
+        lost += sum(decided) == 1
+    n = max(len(found), 1)
+    shares = {"disjoint": disjoint / n, "contradicting": contradicting / n, "lost": lost / n}
+    return pd.Series({"pairs": len(found), **shares})
+
+
+def needed(found: pd.DataFrame) -> np.ndarray:
+    """The least reach with which the two evaluations of each of `pairs` agree."""
+    return reach_between(
+        found["log_2"] - found["log_1"], found["high_1"] - found["log_1"], found["log_2"] - found["low_2"]
+    )
+
+
+def recorded_runs(root: Path) -> list[Run]:
+    """The finished runs with samples in data/runs."""
+    return [load_run(path.parent) for path in sorted((root / "data" / "runs").glob("*/samples.parquet"))]
+
+
+def identical(root: Path, name: str) -> pd.DataFrame:
+    """The sound protocol's rows of an A/A calibration that were measured; empty if it is not recorded."""
+    path = root / "data" / "calibration" / name / "calibration.parquet"
+    if not path.is_file():
+        return pd.DataFrame(columns=["task"])
+    rows = pd.read_parquet(path)
+    return rows[rows["protocol"].eq("sound") & rows["speedup"].notna()]
+
+
+def recorded_reaches(root: Path, found: pd.DataFrame | None = None) -> BetweenEvaluations:
+    """What the recorded data ask for: see `vegtts_core.evaluator.repeats`.
+
+    ``found``: `pairs` of the recorded runs. On a CPU, the larger of repeated evaluations and of A/A; of those, the ones
+    that had the machine to themselves. Of modules on a GPU no candidates are recorded twice: A/A alone, its share that
+    of kernels, the rest in seconds of the clock.
+    """
+    found = pairs(evaluations(recorded_runs(root))) if found is None else found
+    kernels = found[found["device"].eq("cuda") & ~found["scaffold"].isin(["forward", "module"])]
+    events = reach_of_tasks(needed(kernels), list(kernels["task"]))[0]
+    alone = found["where"].map(lambda where: json.loads(where)["workers"] == 1)
+    processor = found[found["device"].eq("cpu") & alone]
+    itself, modules = identical(root, "cpu"), identical(root, "cuda")
+    cpu = np.nanmax(
+        [
+            reach_of_tasks(needed(processor), list(processor["task"]))[0],
+            reach_of_tasks(reaches_of_identical(itself.to_dict("records")), list(itself["task"]))[0],
+        ]
+    )
+    calls = modules[["reference_seconds", "candidate_seconds"]].min(axis=1)
+    seconds = noise_part(reaches_of_identical(modules.to_dict("records")), events) * calls
+    clock = reach_of_tasks(seconds, list(modules["task"]))[0]
+    return BetweenEvaluations(
+        cpu=Reach(share=float(cpu)), events=Reach(share=events), modules=Reach(share=events, seconds=clock)
+    )
+
+
+def main() -> None:
+    """Print the tables."""
+    root = find_project_root()
+    found = pairs(evaluations(recorded_runs(root)))
+    defaults = BetweenEvaluations()
+    for (where, device, scaffold), part in found.groupby(["where", "device", "scaffold"]):
+        conditions: Mapping[str, Any] = json.loads(str(where))
+        reach = defaults.reach(str(device), str(scaffold))
+        print(f"{conditions['chip']}, size {conditions['size']}, {scaffold}, {conditions['max_seconds']} s")
+        for label, used in (("recorded", Reach(share=0)), ("widened", reach)):
+            told = agreement(part, used)
+            print(f"  {label:9}", "  ".join(f"{name} {value:.4g}" for name, value in told.items()))
+        most, task = reach_of_tasks(needed(part), list(part["task"]))
+        print(f"  reach needed: {most:.4f} ({task or 'all tasks together'})")
+    print(recorded_reaches(root, found).model_dump_json(indent=1))
+
+
+if __name__ == "__main__":
+    main()
