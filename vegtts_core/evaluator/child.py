@@ -48,8 +48,13 @@ def run(assignment: Assignment, fds: dict[str, int], box: Sandbox) -> None:
         keep_to_cores(assignment.threads)
     if assignment.gpu is not None:
         on_gpu.leave_files(box, assignment.gpu, assignment.threads)  # before CUDA starts threads: see `sandbox`
-        arenas = _mapped(assignment, fds)
+        try:
+            arenas = _mapped(assignment, fds)
+        except BaseException as error:
+            _admit(control, _Failure(ErrorKind.CRASH, str(_described(error, ErrorKind.CRASH))))
+            return
         limit(box, ANY_PYTHON, on_gpu.resources(assignment))
+        control.send(Reply.WAITING.value)
     else:
         arenas = _mapped(assignment, fds)
         resources = Resources(assignment.memory_bytes, assignment.file_bytes, assignment.cpu_seconds)

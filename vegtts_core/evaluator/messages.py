@@ -45,7 +45,7 @@ class Reply(Enum):
     WRITTEN = b"W"
     LOADED = b"L"
     WAITING = b"H"
-    """CUDA is started; the process waits for its assignment."""
+    """CUDA is started, and no candidate's code has run; the process waits for its assignment, or goes on with it."""
     FAILED = b"F"
     """Followed by an `ErrorKind`, a newline and text."""
 

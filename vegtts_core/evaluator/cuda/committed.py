@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from vegtts_core.errors import UserError
 from vegtts_core.evaluator.committed import timed
 from vegtts_core.evaluator.cuda.memory import DeviceArena
-from vegtts_core.evaluator.processes import Process
+from vegtts_core.evaluator.processes import CandidateFailure, Process
 from vegtts_core.evaluator.runner import Call
 from vegtts_core.evaluator.shared_memory import identical
 
@@ -167,11 +168,20 @@ class CommittedRunner:
         self._session, self._process, self._of = session, process, of
         self._memory = of.reference if is_reference else of.candidate
         self._first: float | None = first_seconds
+        self._is_reference = is_reference
         self._endless = False
 
     def await_ready(self) -> None:
-        """Wait until the module is built."""
+        """Wait until the module is built. Raises UserError if CUDA cannot be started where it has to run."""
         torch.cuda.synchronize()
+        if not self._is_reference:
+            try:
+                self._process.await_waiting()
+            except CandidateFailure as failure:  # no candidate's code has run yet
+                raise UserError(
+                    f"CUDA does not start in the sandbox of scaffold module ({failure.reason.rstrip('.')}): use a "
+                    "machine whose /dev/nvidia* every user may open, or scaffold forward."
+                ) from None
         self._process.await_ready()
 
     @property

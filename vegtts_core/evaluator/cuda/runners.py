@@ -2,8 +2,9 @@
 
 Kernels are timed by device events, and so is the reference that they are compared with: both after the second-level
 cache was filled with other data, and behind a gate that opens when all is queued, which keeps the host's launch costs
-out. A module of scaffold ``forward`` runs in a process that is not believed, so it and its reference, which runs in
-just such a process, are timed by the evaluator's own clock.
+out. A body of scaffold ``forward`` runs in a process that is not believed, so it and its reference, which runs in
+just such a process, are timed by the evaluator's own clock. Scaffold ``module``, any Python, has another clock:
+`vegtts_core.evaluator.cuda.committed`.
 """
 
 from __future__ import annotations
