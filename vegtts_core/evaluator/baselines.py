@@ -1,8 +1,8 @@
 """The reference under ``torch.compile``: what a speedup over eager PyTorch has to be held against (row M6).
 
 It is evaluated like a candidate, under the same protocols, so that its own speedup over eager has an interval. On the
-CPU it is a module in the sandbox, compiled while it is built; on a GPU, where modules are not run, the evaluator
-compiles it in its own process, since the reference is trusted.
+CPU it is a module in the sandbox, compiled while it is built; on a GPU the evaluator compiles it in its own process,
+since the reference is trusted, and times it by events, which is closer than the clock that modules have.
 """
 
 from __future__ import annotations

@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from vegtts_core.evaluator import on_gpu
 from vegtts_core.evaluator.cores import keep_to_cores
 from vegtts_core.evaluator.jail import Resources
 from vegtts_core.evaluator.kernel_profile import LOADING
 from vegtts_core.evaluator.library import Kernel, build
 from vegtts_core.evaluator.messages import MESSAGE_LIMIT, Assignment, Command, Program, Reply, Slot, one_line
 from vegtts_core.evaluator.profiles import ANY_PYTHON, ONE_PROCESS
-from vegtts_core.evaluator.sandbox import Sandbox, confine
+from vegtts_core.evaluator.sandbox import Sandbox, confine, limit
 from vegtts_core.evaluator.shared_memory import map_slots
 from vegtts_core.evaluator.types import ErrorKind
 from vegtts_core.kernels.types import CompileError
@@ -42,27 +43,25 @@ def run(assignment: Assignment, fds: dict[str, int], box: Sandbox) -> None:
     """Build and serve. Returns when the evaluator closes the control socket."""
     control = socket.socket(fileno=fds["control"])
     kernel = Kernel(assignment, fds) if assignment.program is Program.KERNEL else None
-    slots = (assignment.arguments, list(assignment.weights.values()), [assignment.output])
-    sizes = assignment.device_bytes
-    inputs, shared, (output,) = (
-        map_slots(fds[name], these, writable) if sizes is None else _on_device(fds[name], size, these, writable)
-        for name, these, writable, size in zip(
-            ("inputs", "weights", "output"),
-            slots,
-            (assignment.writable_inputs, False, True),
-            sizes or (0, 0, 0),
-            strict=True,
-        )
-    )
-    weights = dict(zip(assignment.weights, shared, strict=True))
-    for name in ("inputs", "weights", "output"):
-        os.close(fds[name])
     torch.set_num_threads(assignment.threads)
     if assignment.program not in (Program.COMPILER, Program.NVRTC):
         keep_to_cores(assignment.threads)
-    resources = Resources(assignment.memory_bytes, assignment.file_bytes, assignment.cpu_seconds)
-    one = LOADING if kernel is not None else ONE_PROCESS
-    confine(box, ANY_PYTHON if assignment.any_python else one, resources)
+    if assignment.gpu is not None:
+        on_gpu.leave_files(box, assignment.gpu, assignment.threads)  # before CUDA starts threads: see `sandbox`
+        try:
+            arenas = _mapped(assignment, fds)
+        except BaseException as error:
+            _admit(control, _Failure(ErrorKind.CRASH, str(_described(error, ErrorKind.CRASH))))
+            return
+        limit(box, ANY_PYTHON, on_gpu.resources(assignment))
+        control.send(Reply.WAITING.value)
+    else:
+        arenas = _mapped(assignment, fds)
+        resources = Resources(assignment.memory_bytes, assignment.file_bytes, assignment.cpu_seconds)
+        one = LOADING if kernel is not None else ONE_PROCESS
+        confine(box, ANY_PYTHON if assignment.any_python else one, resources)
+    inputs, shared, (output,) = arenas
+    weights = dict(zip(assignment.weights, shared, strict=True))
     lacking = sorted(assignment.layers & box.missing.keys())
     if lacking:
         _admit(control, _Failure(ErrorKind.CRASH, f"its sandbox could not be put up: {lacking[0]} is missing"))
@@ -81,6 +80,21 @@ def run(assignment: Assignment, fds: dict[str, int], box: Sandbox) -> None:
             return
         control.send(Reply.READY.value)
         _serve(assignment, control, module, inputs, weights, output)
+
+
+def _mapped(assignment: Assignment, fds: dict[str, int]) -> list[list[torch.Tensor]]:
+    """Tensors over the inputs, weights and output that are shared with the evaluator; their files are closed."""
+    names = ("inputs", "weights", "output")
+    slots = (assignment.arguments, list(assignment.weights.values()), [assignment.output])
+    writable = (assignment.writable_inputs, False, True)
+    sizes = assignment.device_bytes
+    found = [
+        map_slots(fds[name], these, may) if sizes is None else _on_device(fds[name], size, these, may)
+        for name, these, may, size in zip(names, slots, writable, sizes or (0, 0, 0), strict=True)
+    ]
+    for name in names:
+        os.close(fds[name])
+    return found
 
 
 def wait(fds: dict[str, int], box: Sandbox) -> None:
@@ -168,6 +182,9 @@ def _serve(
                 ]
                 result = module(*fresh)
                 dense = result.contiguous() if type(result) is torch.Tensor else result
+                if assignment.commits:
+                    _check(result, output)
+                    output.copy_(dense)
                 finish()
                 control.send(Reply.DONE.value)
                 if control.recv(1) != Command.WRITE.value:
@@ -247,7 +264,11 @@ def _described(error: BaseException, otherwise: ErrorKind) -> _Failure:
     if isinstance(error, _Failure):
         return error
     text = one_line("".join(traceback.format_exception_only(error)))
-    if isinstance(error, MemoryError) or "can't allocate memory" in text or "not enough memory" in text:
+    if (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or "can't allocate memory" in text
+        or "not enough memory" in text
+    ):
         return _Failure(ErrorKind.OUT_OF_MEMORY, text)
     return _Failure(otherwise, text)
 

@@ -79,22 +79,29 @@ def drop_privileges() -> None:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a process may use: address space beyond what is mapped now, size of a file (bytes), processor time (s)."""
+    """What a process may use: memory beyond what is mapped now and size of a file (bytes), processor time (s), files.
+
+    Memory is address space; with ``counts_data`` it is what the process may write to and shares with nobody: a GPU's
+    driver reserves more addresses than any machine has memory, and opens more files.
+    """
 
     memory_bytes: int
     file_bytes: int
     cpu_seconds: int
+    open_files: int = 64
+    counts_data: bool = False
 
 
 def limit_resources(resources: Resources, own_users: bool) -> None:
     """Resource limits. ``own_users``: in a user namespace of its own, a limit on processes hits nobody else."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    sizes = [int(number) * resource.getpagesize() for number in Path("/proc/self/statm").read_text().split()]
+    kind, used = (resource.RLIMIT_DATA, sizes[5]) if resources.counts_data else (resource.RLIMIT_AS, sizes[0])
     limits = {
-        resource.RLIMIT_AS: pages * resource.getpagesize() + resources.memory_bytes,
+        kind: used + resources.memory_bytes,
         resource.RLIMIT_FSIZE: resources.file_bytes,
         resource.RLIMIT_CPU: resources.cpu_seconds,
         resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_NOFILE: 64,
+        resource.RLIMIT_NOFILE: resources.open_files,
     }
     if own_users:
         limits[resource.RLIMIT_NPROC] = _PROCESS_LIMIT

@@ -7,6 +7,8 @@ that it sends can earn a reward: times and comparisons are made elsewhere.
 
 from __future__ import annotations
 
+import os
+import pickle
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -43,7 +45,7 @@ class Reply(Enum):
     WRITTEN = b"W"
     LOADED = b"L"
     WAITING = b"H"
-    """CUDA is started; the process waits for its assignment."""
+    """CUDA is started, and no candidate's code has run; the process waits for its assignment, or goes on with it."""
     FAILED = b"F"
     """Followed by an `ErrorKind`, a newline and text."""
 
@@ -69,6 +71,14 @@ class Slot:
     offset: int
     shape: tuple[int, ...]
     dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU by its PCI address (``0000:18:00.0``; empty where torch does not tell) and its compute capability."""
+
+    bus: str
+    capability: tuple[int, int]
 
 
 class Program(Enum):
@@ -116,6 +126,10 @@ class Assignment:
     command: tuple[str, ...] = ()
     device_bytes: tuple[int, int, int] | None = None
     """Set where the arenas lie on the GPU: the sizes of inputs, weights and output."""
+    gpu: Gpu | None = None
+    """Set where any Python runs on the GPU: which one it is."""
+    commits: bool = False
+    """The result is written to the output before `Reply.DONE`, and once more on `Command.WRITE` (see `committed`)."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +140,14 @@ class Waiting:
     """
 
     file_bytes: int
+
+
+def letter_of(assignment: Assignment | Waiting) -> int:
+    """The file descriptor of an anonymous file with the pickled assignment."""
+    letter = os.memfd_create("assignment", os.MFD_CLOEXEC)
+    with open(letter, "wb", closefd=False) as file:
+        file.write(pickle.dumps(assignment))
+    return letter
 
 
 def one_line(text: str) -> str:

@@ -10,23 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import select
 import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
 
-from vegtts_core.evaluator.messages import (
-    ADMITTED,
-    MESSAGE_LIMIT,
-    Assignment,
-    Command,
-    Program,
-    Reply,
-    Waiting,
-    one_line,
-)
+from vegtts_core.evaluator.failures import BUILDING, CandidateFailure, admitted, ended, flood, out_of_turn
+from vegtts_core.evaluator.messages import MESSAGE_LIMIT, Assignment, Command, Program, Reply, letter_of
 from vegtts_core.evaluator.runner import Call
 from vegtts_core.evaluator.settings import Limits
 from vegtts_core.evaluator.stopping import await_stopped, process_id, processor_seconds
@@ -41,30 +32,6 @@ _END_SECONDS = 10.0
 _IDLE_SECONDS = 0.1e-3
 #: More than that is charged to its call, up to here: a virtual machine that is itself put off counts as work.
 _LINGERING_SECONDS = 5e-3
-_FAULTS = (signal.SIGSEGV, signal.SIGBUS)
-_OUTSIDE = "It touched memory that is not its own: beyond a tensor's end, or before its start (SIGSEGV)."
-_UNBUILT = {
-    Program.MODULE: "Its module cannot be built: {}.",
-    Program.COMPILER: "It does not compile: {}.",
-    Program.NVRTC: "It does not compile: {}.",
-    Program.KERNEL: "Its library cannot be loaded: {}.",
-}
-_BUILDING = {
-    Program.MODULE: "building its module",
-    Program.COMPILER: "compiling",
-    Program.NVRTC: "compiling",
-    Program.KERNEL: "loading its library",
-}
-
-
-class CandidateFailure(Exception):
-    """A candidate's process did not do what was asked. ``fault``: it died touching memory that it must not touch."""
-
-    def __init__(self, kind: ErrorKind, reason: str, fault: bool = False) -> None:
-        super().__init__(reason)
-        self.kind = kind
-        self.reason = reason
-        self.fault = fault
 
 
 class WarmProcessLost(Exception):
@@ -82,6 +49,7 @@ class Process:
         limits: Limits,
         any_python: bool,
         program: Program,
+        on_device: bool = False,
     ) -> None:
         self._control = control
         self._status = status
@@ -90,6 +58,7 @@ class Process:
         self._pidfd = -1
         self._any_python = any_python
         self._program = program
+        self._on_device = on_device
         self._calling = "running its kernel" if self._program is Program.KERNEL else "running forward"
         self._stopped = False
         self._waits = False
@@ -135,8 +104,8 @@ class Process:
         """Wait until the module is built. Raises `CandidateFailure`."""
         limit = self._limits.build_seconds if self._any_python else self._limits.call_seconds
         self._deadline = min(self._deadline, time.monotonic() + limit)
-        self._expect(Reply.READY, _BUILDING[self._program], limit)
-        self._stop()
+        self._expect(Reply.READY, BUILDING[self._program], limit)
+        self.stop()
         self._deadline = time.monotonic() + self._limits.candidate_seconds
 
     @property
@@ -152,7 +121,7 @@ class Process:
         """Have the shared weights copied into the module. Raises `CandidateFailure`."""
         self._send(Command.LOAD_WEIGHTS)
         self._expect(Reply.LOADED, "loading weights")
-        self._stop()
+        self.stop()
 
     def call(self, when_done: Callable[[], None] | None) -> Call:
         """One call of ``forward`` or the kernel, timed. Then the result is in the output arena, the process stopped.
@@ -161,23 +130,41 @@ class Process:
         result. A kernel has written it by then: what is there when the process stops is the result. Raises
         `CandidateFailure`.
         """
-        start = self._send(Command.CALL)
-        done = self._expect(Reply.DONE, self._calling)
+        start = self.begin()
+        done = self.await_done()
         late = 0.0
         if self._program is Program.KERNEL:
             late = self._stop_at_once()
         else:
-            self._stop()
+            self.stop()
         if when_done is not None:
             when_done()
         if self._program is Program.KERNEL:
             return Call(done - start + late, 0.0)
+        return Call(done - start, self.write())
+
+    # The same in steps, for who holds another clock (`vegtts_core.evaluator.committed`). All raise `CandidateFailure`.
+
+    def begin(self) -> float:
+        """Let the process go on and have ``forward`` called; the time just before."""
+        return self._send(Command.CALL)
+
+    def await_done(self, limit: float | None = None) -> float:
+        """Wait for the call's answer, at most ``limit`` seconds (usually those of a call); when it came."""
+        return self._expect(Reply.DONE, self._calling, limit)
+
+    def write(self) -> float:
+        """Have the result written down, then stop the process. How long writing took, in seconds."""
         write = self._send(Command.WRITE)
         written = self._expect(Reply.WRITTEN, "writing its result")
-        self._stop()
-        if os.fstat(self._prints).st_size >= self._limits.printed_bytes:
-            raise self._flood()
-        return Call(done - start, written - write)
+        self.stop()
+        if self._printed_too_much():
+            raise flood(self._limits)
+        return written - write
+
+    def live_from_now(self) -> None:
+        """Count the limit on the whole process's wall time from now on."""
+        self._deadline = time.monotonic() + self._limits.candidate_seconds
 
     def close(self) -> None:
         """End the process and everything that it started. Does nothing the second time."""
@@ -198,7 +185,7 @@ class Process:
         """Let the process go on and send a command; the time just before sending."""
         try:
             if self._control.recv(1, socket.MSG_DONTWAIT):
-                raise self._out_of_turn()
+                raise out_of_turn()
         except BlockingIOError:
             pass
         except OSError:
@@ -233,9 +220,9 @@ class Process:
             raise self._death(_END_SECONDS)
         if message[:1] == Reply.FAILED.value:
             raise self._admitted(message[1:])
-        raise self._out_of_turn()
+        raise out_of_turn()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """Stop the process, and all that it started: it must be alone by now. Raises `CandidateFailure`."""
         self._signal(signal.SIGSTOP)
         self._stopped = True
@@ -261,7 +248,7 @@ class Process:
         """
         process = process_id(self._pidfd)
         before = processor_seconds(process)
-        self._stop()
+        self.stop()
         stopped = await_stopped(process, _END_SECONDS)
         late = processor_seconds(process) - before
         if not stopped or late > _LINGERING_SECONDS:
@@ -282,27 +269,12 @@ class Process:
             return b""
 
     def _admitted(self, message: bytes) -> CandidateFailure:
-        name, _, text = message.decode(errors="replace").partition("\n")
-        kind = next((kind for kind in ADMITTED if kind.value == name), None)
-        if kind is None:
-            return self._out_of_turn()
-        if os.fstat(self._prints).st_size >= self._limits.printed_bytes:
-            return self._flood()
-        sentence = {
-            ErrorKind.COMPILE_ERROR: _UNBUILT[self._program],
-            ErrorKind.EXCEPTION: "forward raised {}.",
-            ErrorKind.OUT_OF_MEMORY: f"It needed more than {self._limits.memory_mib} MiB: {{}}.",
-        }.get(kind, "{}.")
-        said = one_line(text).rstrip(".?") or "no reason given"
-        return CandidateFailure(kind, sentence.format(said[:1].upper() + said[1:] if sentence == "{}." else said))
+        if self._printed_too_much():
+            return flood(self._limits)
+        return admitted(message, self._program, self._limits, self._on_device)
 
-    def _out_of_turn(self) -> CandidateFailure:
-        return CandidateFailure(ErrorKind.CRASH, "It wrote to the evaluator's channel.")
-
-    def _flood(self) -> CandidateFailure:
-        return CandidateFailure(
-            ErrorKind.OUTPUT_FLOOD, f"It printed more than {self._limits.printed_bytes} bytes, or wrote such a file."
-        )
+    def _printed_too_much(self) -> bool:
+        return os.fstat(self._prints).st_size >= self._limits.printed_bytes
 
     def _death(self, wait: float) -> CandidateFailure:
         """What the warden says of a process that ended by itself."""
@@ -314,30 +286,9 @@ class Process:
             report = b""
         if len(report) != ENDED.size:
             report = self._end()
-        if os.fstat(self._prints).st_size >= self._limits.printed_bytes:
-            return self._flood()
+        if self._printed_too_much():
+            return flood(self._limits)
         if len(report) != ENDED.size:
             return CandidateFailure(ErrorKind.CRASH, "Its process ended, and so did the one that watched it.")
         _, code, number = ENDED.unpack(report)
-        if number == signal.SIGXCPU:
-            return CandidateFailure(ErrorKind.TIMEOUT, "It used up its processor time.")
-        if number == signal.SIGXFSZ:
-            return self._flood()
-        if number == signal.SIGSYS:
-            return CandidateFailure(
-                ErrorKind.FORBIDDEN_CALL, "It was ended for a system call that the sandbox forbids (SIGSYS)."
-            )
-        if number in _FAULTS and self._program is Program.KERNEL:
-            return CandidateFailure(ErrorKind.OUT_OF_BOUNDS, _OUTSIDE, fault=True)
-        if number:
-            name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
-            return CandidateFailure(ErrorKind.CRASH, f"Its process died of {name}.", fault=number in _FAULTS)
-        return CandidateFailure(ErrorKind.CRASH, f"Its process left early, with exit code {code}.")
-
-
-def letter_of(assignment: Assignment | Waiting) -> int:
-    """The file descriptor of an anonymous file with the pickled assignment."""
-    letter = os.memfd_create("assignment", os.MFD_CLOEXEC)
-    with open(letter, "wb", closefd=False) as file:
-        file.write(pickle.dumps(assignment))
-    return letter
+        return ended(code, number, self._program, self._limits)

@@ -12,6 +12,10 @@
 The steps run in the order of this file: `take_namespaces` in the process that forks the warden, `arrange_files` in the
 warden (the first process of the new namespace), `confine` in the candidate's own process before its code is looked at.
 Everything acts on the calling process and cannot be undone.
+
+Landlock and the user hold for the calling thread and those that it starts later. A process that gets a GPU therefore
+takes `leave_files` before CUDA starts threads of its own (they run host callbacks, and share memory with the
+candidate's), and `limit`, which holds for all threads, after it.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ import stat
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -54,6 +59,8 @@ _CONFIGURATION = (
     "alternatives",
 )
 _DEVICES = ("null", "zero", "full", "random", "urandom")
+#: What libraries and compilers call home, or keep their caches in.
+_HOMES = ("TMPDIR", "HOME", "XDG_CACHE_HOME", "TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH")
 _SCRATCH_PREFIX = "vegtts-scratch-"
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -159,6 +166,8 @@ def _readable() -> list[str]:
     torch = sys.modules.get("torch")
     if torch is not None and torch.__file__:
         python.add(os.path.dirname(torch.__file__))
+    if toolkit := os.environ.get("CUDA_HOME"):  # set by `warm_process`, which finds it
+        python.add(toolkit)
     found = [*_SYSTEM, *(f"/etc/{name}" for name in _CONFIGURATION), *(f"/dev/{name}" for name in _DEVICES), *python]
     return sorted({os.path.realpath(path) for path in found if os.path.exists(path)} | {*_SYSTEM})
 
@@ -186,30 +195,44 @@ def _open_the_way(paths: list[str]) -> None:
             os.close(fd)
 
 
-def confine(sandbox: Sandbox, calls: Filter, resources: jail.Resources) -> None:
-    """Give up the user, files, system calls and resources; afterwards ``sandbox.missing`` is complete.
+def leave_files(sandbox: Sandbox, devices: Sequence[str] = (), folders: Sequence[str] = ()) -> None:
+    """Give up the user, privileges and files; the process has its scratch folder as its home. With one thread only.
 
-    ``calls`` is the filter of system calls. The process has its scratch folder as its home.
+    ``devices``: device nodes that it may use; ``folders``: what it may read beyond what everyone may.
     """
     if os.geteuid() == 0:
         if not jail.become_nobody():
             sandbox.missing[Layer.USER] = "root may not change its user here"
         sandbox.own_users = not _unshare(_CLONE_NEWUSER)
-    for name in ("TMPDIR", "HOME", "XDG_CACHE_HOME", "TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR"):
+    for name in _HOMES:
         os.environ[name] = sandbox.scratch
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # a pool of compilers would outlive the call that needed them
     tempfile.tempdir = None
     os.chdir(sandbox.scratch)
-    jail.limit_resources(resources, sandbox.own_users)
     jail.drop_privileges()
+    writable = [sandbox.scratch, *(f"/dev/{name}" for name in _DEVICES), *devices]
     try:
-        landlock.restrict([*_readable(), "/proc/self"], [sandbox.scratch, *(f"/dev/{name}" for name in _DEVICES)])
+        landlock.restrict([*_readable(), *folders, "/proc/self"], writable)
     except OSError as error:
         sandbox.missing[Layer.LANDLOCK] = str(error)
+
+
+def limit(sandbox: Sandbox, calls: Filter, resources: jail.Resources) -> None:
+    """Give up resources and system calls, in all threads; afterwards ``sandbox.missing`` is complete.
+
+    ``calls`` is the filter of system calls.
+    """
+    jail.limit_resources(resources, sandbox.own_users)
     try:
         calls.install()
     except OSError as error:
         sandbox.missing[Layer.SECCOMP] = str(error)
+
+
+def confine(sandbox: Sandbox, calls: Filter, resources: jail.Resources) -> None:
+    """`leave_files` and `limit`, for a process without a GPU, or one that has all that it needs of it open."""
+    leave_files(sandbox)
+    limit(sandbox, calls, resources)
 
 
 def layers() -> dict[Layer, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -186,6 +187,14 @@ class TaskSession:
             self._timing_inputs.append(inputs)
         return inputs
 
+    def shares_device(self, candidate: Candidate) -> bool:
+        """Whether this candidate's work may go on on the device while its process is stopped. Call before `start`."""
+        return False
+
+    def judged(self, arena: Arena) -> torch.Tensor:
+        """What counts as the result of the last call that wrote to this output: valid until the next one."""
+        return arena.tensors[0]
+
     def settle(self) -> None:
         """Wait until nothing that was started or ended for this session disturbs a timing. Call before timing."""
 
@@ -259,30 +268,40 @@ class TaskSession:
         any_python: bool = False,
         library: int | None = None,
     ) -> Process:
-        limits, threads = self.settings.limits, self.settings.threads
-        is_reference = class_name == "Model"
-        seconds = 1 << 30 if is_reference else int(limits.candidate_seconds * threads * _CPU_SECONDS_FACTOR) + 1
+        limits = self.settings.limits
         inputs = self.writable_inputs if writable_inputs else self.inputs
         self.weights.write(list(self.published_weights.values()))
-        assignment = Assignment(
-            source=source,
+        assignment = replace(
+            self._assignment(source, class_name == "Model", any_python),
             class_name=class_name,
-            init_arguments=self._init_arguments,
             arguments=inputs.slots,
+            output=output.slots[0],
+            writable_inputs=writable_inputs,
+            program=Program.MODULE if library is None else Program.KERNEL,
+        )
+        return self._warm.spawn(assignment, inputs, self.weights, output, limits, library)
+
+    def _assignment(self, source: str, is_reference: bool, any_python: bool) -> Assignment:
+        """What is the same on every device; arguments and output are the session's own, not writable."""
+        limits, threads = self.settings.limits, self.settings.threads
+        seconds = int(limits.candidate_seconds * threads * _CPU_SECONDS_FACTOR) + 1
+        return Assignment(
+            source=source,
+            class_name="Model" if is_reference else "ModelNew",
+            init_arguments=self._init_arguments,
+            arguments=self.inputs.slots,
             numbers=self._numbers,
             weights=dict(zip(self.published_weights, self.weights.slots, strict=True)),
-            output=output.slots[0],
+            output=self.output.slots[0],
             training=self._training,
-            writable_inputs=writable_inputs,
+            writable_inputs=False,
             any_python=any_python,
             layers=self._warm.active_layers,
             threads=threads,
             memory_bytes=limits.memory_mib << 20,
             file_bytes=limits.scratch_mib << 20 if any_python else limits.printed_bytes,
-            cpu_seconds=seconds,
-            program=Program.MODULE if library is None else Program.KERNEL,
+            cpu_seconds=1 << 30 if is_reference else seconds,
         )
-        return self._warm.spawn(assignment, inputs, self.weights, output, limits, library)
 
     def close(self) -> None:
         """End the reference's process and free all shared memory."""

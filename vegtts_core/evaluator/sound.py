@@ -22,15 +22,15 @@ import contextlib
 import math
 import secrets
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 
-from vegtts_core.errors import UserError
+from vegtts_core.evaluator import beside
 from vegtts_core.evaluator.answers import Draw, Inputs, close_to_timed, scaled_error
 from vegtts_core.evaluator.outcome import Outcome, Stages, failed
 from vegtts_core.evaluator.processes import CandidateFailure
+from vegtts_core.evaluator.reference_lost import reference_runs
 from vegtts_core.evaluator.runner import Call, Runner
 from vegtts_core.evaluator.session import TaskSession
 from vegtts_core.evaluator.shared_memory import Arena, identical
@@ -45,10 +45,6 @@ _FEWEST_PAIRS = 6
 _HIDDEN_ONE_IN = 6
 
 
-class ReferenceLost(Exception):
-    """The reference's process ended while a candidate was measured: not by its own doing."""
-
-
 class SoundProtocol:
     """One candidate under the sound protocol."""
 
@@ -61,6 +57,8 @@ class SoundProtocol:
         self._weights: dict[str, torch.Tensor] | None = None
         self._draw: Draw | None = None
         self._calls = 0
+        #: Seconds of the reference without the candidate, where the two share a device.
+        self._alone: list[float] = []
         #: The largest error so far, in units of the budget.
         self._worst = float("nan")
 
@@ -74,7 +72,7 @@ class SoundProtocol:
         outcomes: list[Outcome] = []
         try:
             with self._stages.enter(Stage.COMPILE):
-                process = self._session.start(self._candidate, writable_inputs=False)
+                process = self._start()
                 process.await_ready()
             with self._stages.enter(Stage.CORRECTNESS):
                 self._check(process)
@@ -86,7 +84,7 @@ class SoundProtocol:
                             break
                         process.close()
                         self._session.drop_reference()
-                        process = self._session.start(self._candidate, writable_inputs=False)
+                        process = self._start()
                         process.await_ready()
                         measurement = spanning(measurement, self._time(process), self._settings.minimum_effect)
                 measurement = replace(measurement, max_error=self._worst)
@@ -99,6 +97,25 @@ class SoundProtocol:
         finally:
             if process is not None:
                 process.close()
+
+    def _start(self) -> Runner:
+        """A process of the candidate; where it will share the device, the reference is timed without it first."""
+        if self._session.shares_device(self._candidate):
+            with self._lock.measuring():
+                self._alone = self._time_alone()
+        return self._session.start(self._candidate, writable_inputs=False)
+
+    def _time_alone(self) -> list[float]:
+        session, calls, counted = self._session, [], self._calls
+        reference = session.reference
+        with reference_runs(session):
+            session.load_weights(reference, session.timing_weights)
+            session.settle()
+            for number in range(beside.WARMUP + beside.CALLS):
+                session.load_inputs(session.timing_inputs(number))
+                calls.append(self._call(reference, session.reference_output).seconds)
+        self._calls = counted
+        return calls[beside.WARMUP :]
 
     def _call(self, process: Runner, arena: Arena) -> Call:
         """One call with poisoned output; the inputs are gone before the result is written down.
@@ -125,7 +142,7 @@ class SoundProtocol:
             self._weights = draw.weights
         self._session.load_inputs(draw.inputs)
         self._call(process, self._session.output)
-        return self._session.output.tensors[0]
+        return self._session.judged(self._session.output)
 
     def _check(self, process: Runner) -> None:
         """Hold the output against the answer on every draw. Raises `CandidateFailure`."""
@@ -241,6 +258,9 @@ class SoundProtocol:
             raise CandidateFailure(
                 ErrorKind.LATE_WORK, "It went on working after it had said that it was done and the clock had stopped."
             )
+        if self._alone:
+            reference_calls = beside.unslowed(self._alone, reference_calls)
+            result = summary(reference_calls, candidate_calls, self._candidate.scaffold != "forward")
         reach = settings.between_evaluations.reach(session.output.tensors[0].device.type, self._candidate.scaffold)
         return measurement_of(*result, reference_calls, pairs - len(candidate_calls), watch.states, settings, reach)
 
@@ -249,7 +269,7 @@ class SoundProtocol:
         session = self._session
         inputs = session.timing_inputs(number)
         calls = self._call_both(process, reference, inputs)
-        output, expected = session.output.tensors[0], session.reference_output.tensors[0]
+        output, expected = session.judged(session.output), session.judged(session.reference_output)
         if not identical(output, expected) and not close_to_timed(session.task, inputs, output, expected, budget):
             raise CandidateFailure(ErrorKind.WRONG_VALUES, f"Its output was wrong in timed call {number + 1}.")
         return calls
@@ -261,7 +281,7 @@ class SoundProtocol:
             draws.append(secrets.choice(self._session.hidden_draws))
         for draw in draws:
             self._call_both(process, reference, draw.inputs)
-            error = self._error(draw, self._session.output.tensors[0])
+            error = self._error(draw, self._session.judged(self._session.output))
             self._worst = max(self._worst, error)
             if not error <= 1:
                 raise CandidateFailure(
@@ -281,20 +301,3 @@ class SoundProtocol:
             else:
                 calls[False] = self._call(process, session.output)
         return calls[True], calls[False]
-
-
-@contextlib.contextmanager
-def reference_runs(session: TaskSession) -> Iterator[None]:
-    """A failure of the reference's process is not the candidate's failure."""
-    try:
-        yield
-    except CandidateFailure as failure:
-        session.drop_reference()
-        if failure.kind is ErrorKind.TIMEOUT:
-            session.reference_timeouts += 1
-        if session.reference_timeouts > 1:  # once may be another process's doing
-            raise UserError(
-                f"The reference of {session.task.key} takes longer than limits.call_seconds = "
-                f"{session.settings.limits.call_seconds:g} s: raise that limit or take the task at a smaller size."
-            ) from None
-        raise ReferenceLost(failure.reason) from None

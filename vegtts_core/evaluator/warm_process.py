@@ -5,6 +5,7 @@ It knows how processes begin; what they are told and how they end is `vegtts_cor
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -12,12 +13,13 @@ import subprocess
 import sys
 
 from vegtts_core.errors import UserError
-from vegtts_core.evaluator.messages import MESSAGE_LIMIT, Assignment, Program, Waiting, one_line
-from vegtts_core.evaluator.processes import START_SECONDS, Process, WarmProcessLost, letter_of
+from vegtts_core.evaluator.messages import MESSAGE_LIMIT, Assignment, Program, Waiting, letter_of, one_line
+from vegtts_core.evaluator.processes import START_SECONDS, Process, WarmProcessLost
 from vegtts_core.evaluator.runner import SharedMemory
 from vegtts_core.evaluator.sandbox import Layer
 from vegtts_core.evaluator.settings import Limits
 from vegtts_core.evaluator.zygote import FORK, FORK_WAITING
+from vegtts_core.kernels.cuda.install import toolkit
 
 #: Idle threads sleep at once instead of spinning on the core that another process is being timed on. And freed memory
 #: stays with the process, as it does on a GPU under PyTorch: fresh pages for every temporary tensor cost a reference up
@@ -32,10 +34,20 @@ _ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
 }
+#: What of the environment says which GPU is meant: the first one has to be the same one for everybody.
+_KEPT = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from vegtts_core.evaluator.zygote import main; main(int(sys.argv[2]), int(sys.argv[3]))"
 )
+
+
+def _environment() -> dict[str, str]:
+    """That of the warm process; CUDA_HOME is the CUDA toolkit, for modules that compile, where there is one."""
+    found = _ENVIRONMENT | {name: os.environ[name] for name in _KEPT if name in os.environ}
+    with contextlib.suppress(UserError):
+        found["CUDA_HOME"] = str(toolkit(os.environ))
+    return found
 
 
 class WarmProcess:
@@ -63,7 +75,7 @@ class WarmProcess:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", _BOOT, path, str(os.getpid()), str(theirs.fileno())],
-                env=_ENVIRONMENT,
+                env=_environment(),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -127,7 +139,8 @@ class WarmProcess:
         letter = letter_of(assignment)
         waits = isinstance(assignment, Waiting)
         any_python, program = (False, Program.MODULE) if waits else (assignment.any_python, assignment.program)
-        process = Process(control, status, prints, limits, any_python, program)
+        on_device = waits or assignment.device_bytes is not None
+        process = Process(control, status, prints, limits, any_python, program, on_device)
         try:
             with their_control, their_status:
                 fds = [letter, *arenas, prints, their_control.fileno(), their_status.fileno()]

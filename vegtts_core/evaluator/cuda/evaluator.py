@@ -1,4 +1,4 @@
-"""The evaluator of candidates on a GPU: CUDA kernels (scaffolds ``kernel`` and ``template``) and ``forward`` bodies."""
+"""The evaluator of candidates on a GPU: CUDA kernels (scaffolds ``kernel`` and ``template``), ``forward``, modules."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from vegtts_core.evaluator.cuda.ceilings import gpu_ceilings
 from vegtts_core.evaluator.cuda.compilations import Compilations
 from vegtts_core.evaluator.cuda.gate import OwnKernels
 from vegtts_core.evaluator.cuda.launching import Launchers
-from vegtts_core.evaluator.cuda.session import CudaSession, too_large
+from vegtts_core.evaluator.cuda.memory import too_large
+from vegtts_core.evaluator.cuda.session import CudaSession
 from vegtts_core.evaluator.cuda.spares import Spares
 from vegtts_core.evaluator.cuda.watch import device_handle
 from vegtts_core.evaluator.forward import ForwardEvaluator
+from vegtts_core.evaluator.outcome import Stages, failed
 from vegtts_core.evaluator.session import TaskSession
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.evaluator.timing_lock import TimingLock
-from vegtts_core.evaluator.types import Verdict
+from vegtts_core.evaluator.types import ErrorKind, Stage, Verdict
 from vegtts_core.kernels.ceilings import Ceilings
 from vegtts_core.kernels.types import Language
 from vegtts_core.scaffolds.types import Candidate
 from vegtts_core.tasks import Task
 
-_NOT_HERE = {
-    Language.CPP: "It is written in C++ and this evaluator measures on a GPU: give it to one for the CPU.",
-    Language.PYTHON: "Scaffold module is evaluated on the CPU only: use forward, template or kernel on a GPU.",
-}
+_NO_CPP = "It is written in C++ and this evaluator measures on a GPU: give it to one for the CPU."
+_NO_ROOM = "It left the evaluator no memory on the device."
 
 
 class CudaEvaluator(ForwardEvaluator):
@@ -97,6 +97,9 @@ class CudaEvaluator(ForwardEvaluator):
         try:
             return super()._evaluate(task, candidate, lock)
         except torch.OutOfMemoryError as error:
+            if candidate.scaffold == "module":  # no allow-list keeps it from taking all there is
+                outcome = failed(Stage.CORRECTNESS, ErrorKind.OUT_OF_MEMORY, _NO_ROOM, 0)
+                return self._verdict(candidate, dict.fromkeys(self.settings.protocols, outcome), Stages())
             raise too_large(task, error) from None
 
     def _new_session(self, task: Task) -> TaskSession:
@@ -115,14 +118,12 @@ class CudaEvaluator(ForwardEvaluator):
         )
 
     def _refusal(self, candidate: Candidate) -> str:
-        if candidate.language is Language.PYTHON and candidate.scaffold != "module":
-            return ""
-        return _NOT_HERE.get(candidate.language, "")
+        return _NO_CPP if candidate.language is Language.CPP else ""
 
     def _prepare(self, ahead: Sequence[Candidate]) -> None:
         if self._compilations is not None:
             self._compilations.announce(ahead)
-        bodies = sum(c.language is Language.PYTHON and c.scaffold != COMPILED for c in ahead)
+        bodies = sum(c.language is Language.PYTHON and c.scaffold not in (COMPILED, "module") for c in ahead)
         if bodies:  # a process per protocol, one for the reference, and one if it has to be confirmed
             self._spares.expect(2 * bodies + 2)
 

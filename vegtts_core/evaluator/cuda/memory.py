@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 import torch
 
+from vegtts_core.errors import DeviceMemoryError
 from vegtts_core.evaluator.messages import Slot
 from vegtts_core.evaluator.shared_memory import bytes_of
 from vegtts_core.kernels.cuda.driver import Memory, allocate, open_shared
+from vegtts_core.tasks import Task
 
 #: Poisoned bytes after each tensor, at least; tensors start at multiples of it.
 _GUARD = 1 << 16
@@ -80,3 +82,11 @@ def map_slots(fd: int, size: int, slots: Sequence[Slot], writable: bool) -> list
     torch.zeros(1, device="cuda")  # makes the context current
     whole = _bytes_at(open_shared(fd, size, 0, writable), 0)
     return [_view(whole, slot) for slot in slots]
+
+
+def too_large(task: Task, error: Exception) -> DeviceMemoryError:
+    """The sentence for a task that does not fit."""
+    return DeviceMemoryError(
+        f"Task {task.key} at size {task.size.value} does not fit into the device's memory "
+        f"({str(error).splitlines()[0][:80]}): take it at size 'cpu', or a larger GPU."
+    )

@@ -2,8 +2,9 @@
 
 Kernels are timed by device events, and so is the reference that they are compared with: both after the second-level
 cache was filled with other data, and behind a gate that opens when all is queued, which keeps the host's launch costs
-out. A module of scaffold ``forward`` runs in a process that is not believed, so it and its reference, which runs in
-just such a process, are timed by the evaluator's own clock.
+out. A body of scaffold ``forward`` runs in a process that is not believed, so it and its reference, which runs in
+just such a process, are timed by the evaluator's own clock. Scaffold ``module``, any Python, has another clock:
+`vegtts_core.evaluator.cuda.committed`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from vegtts_core.evaluator.cuda.memory import DeviceArena
 from vegtts_core.evaluator.processes import CandidateFailure, Process
 from vegtts_core.evaluator.runner import Call
 from vegtts_core.evaluator.types import ErrorKind
-from vegtts_core.kernels.signature import ArgumentRole
+from vegtts_core.kernels.signature import ArgumentRole, KernelSignature
 from vegtts_core.kernels.types import Launch
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class KernelRunner:
 
     def await_ready(self) -> None:
         """Load the cubin."""
-        arguments = self._session.signature.arguments
+        arguments = KernelSignature.of(self._session.task).arguments
         layout = "".join("f" if a.role is ArgumentRole.NUMBER else "P" for a in arguments)
         launch = {"grid": self._launch.grid, "block": self._launch.block, "shared_bytes": self._launch.shared_bytes}
         with self._lost():
@@ -88,7 +89,7 @@ class KernelRunner:
 
     def call(self, when_done: Callable[[], None] | None) -> Call:
         """One launch. See `vegtts_core.evaluator.runner.Runner`."""
-        arguments = self._session.kernel_arguments()
+        arguments = kernel_arguments(self._session)
         torch.cuda.synchronize()
         limit = min(self._limits.call_seconds, self.seconds_left)
         if limit <= 0:
@@ -204,3 +205,19 @@ class ModuleRunner:
     def close(self) -> None:
         """End the process."""
         self._session.retire(self._process)
+
+
+def kernel_arguments(session: CudaSession) -> list[list[float]]:
+    """A kernel's arguments as a launcher takes them: [arena, offset], or [number]."""
+    inputs, weights = iter(zip(session.inputs.slots, session.loaded, strict=True)), iter(session.weights.slots)
+    found: list[list[float]] = []
+    for argument in KernelSignature.of(session.task).arguments:
+        if argument.role is ArgumentRole.OUTPUT:
+            found.append([2, session.output.slots[0].offset])
+        elif argument.role is ArgumentRole.WEIGHT:
+            slot = next(slot for slot in weights if slot.dtype.is_floating_point)
+            found.append([1, slot.offset])
+        else:
+            slot, value = next(inputs)
+            found.append([0, slot.offset] if isinstance(value, torch.Tensor) else [float(value)])
+    return found

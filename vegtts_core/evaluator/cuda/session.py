@@ -9,24 +9,26 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from vegtts_core.errors import DeviceMemoryError, UserError
+from vegtts_core.errors import UserError
 from vegtts_core.evaluator.answers import Draw, Inputs, Known, weights_of
 from vegtts_core.evaluator.baselines import COMPILED
 from vegtts_core.evaluator.compiling import sealed_file
+from vegtts_core.evaluator.cuda.committed import CommittedRunner, ModuleMemory
 from vegtts_core.evaluator.cuda.compilations import Compilations
 from vegtts_core.evaluator.cuda.draws import DrawnAgain, OnDemand, Shelf
 from vegtts_core.evaluator.cuda.gate import OwnKernels
 from vegtts_core.evaluator.cuda.itself import KernelModule
 from vegtts_core.evaluator.cuda.launching import Launchers
-from vegtts_core.evaluator.cuda.memory import DeviceArena
+from vegtts_core.evaluator.cuda.memory import DeviceArena, too_large
 from vegtts_core.evaluator.cuda.runners import HereRunner, KernelRunner, ModuleRunner
 from vegtts_core.evaluator.cuda.spares import Spares
+from vegtts_core.evaluator.cuda.timing import Timing, gpu_of
 from vegtts_core.evaluator.cuda.watch import ClockWatch
-from vegtts_core.evaluator.messages import Assignment
 from vegtts_core.evaluator.processes import CandidateFailure, Process
 from vegtts_core.evaluator.runner import Runner, Watch
 from vegtts_core.evaluator.session import PUBLISHED_SEED, TaskSession, as_tensors
@@ -35,8 +37,6 @@ from vegtts_core.evaluator.types import ErrorKind
 from vegtts_core.evaluator.warm_process import WarmProcess
 from vegtts_core.kernels.cuda.driver import DriverError
 from vegtts_core.kernels.cuda.launcher import FLUSH_FACTOR
-from vegtts_core.kernels.signature import ArgumentRole, KernelSignature
-from vegtts_core.kernels.types import Language
 from vegtts_core.scaffolds.types import Candidate
 from vegtts_core.tasks import Task, build_reference, draw_inputs, draw_mixed, exec_module
 
@@ -79,11 +79,14 @@ class CudaSession(TaskSession):
             raise too_large(task, error) from None
         self._cubin: tuple[str, int] | None = None
         self._timing_inputs: list[Inputs] = []
-        self._references: dict[bool, Runner] = {}
-        self._with_events = False
+        self._references: dict[Timing, Runner] = {}
+        self._timing = Timing.ANSWER
+        self._module_memory: ModuleMemory | None = None
+        #: The inputs of the next call of a module, which are in its memory during the call only.
+        self.staged: list[torch.Tensor] = []
         self._against_itself = against_itself
         self._itself: Candidate | None = None
-        self._loaded: Inputs = ()
+        self.loaded: Inputs = ()
         self.reference_timeouts = 0
         self.published_reference_seconds: tuple[float, ...] = ()
 
@@ -125,35 +128,18 @@ class CudaSession(TaskSession):
         seeds = self._published_seeds()
         return OnDemand([lambda seed=seed: self._published_draw(reference, seed) for seed in seeds])
 
-    @property
-    def signature(self) -> KernelSignature:
-        """How a kernel of this task is called."""
-        return KernelSignature.of(self.task)
-
     def load_inputs(self, inputs: Inputs, writable: bool = False) -> None:
         """Put these inputs into the memory that the processes read."""
-        self._loaded = inputs
-        self.inputs.write([x.to(self._device) for x in as_tensors(inputs)])
+        self.loaded = inputs
+        self.staged = [x.to(self._device) for x in as_tensors(inputs)]
+        if self._timing is not Timing.COMMITTED:
+            self.inputs.write(self.staged)
+            self.staged = []
 
     def arguments(self) -> list[torch.Tensor | float]:
         """The arguments of ``forward`` in shared memory, plain numbers as such."""
         shared = self.inputs.tensors
-        return [shared[n].detach() if isinstance(x, torch.Tensor) else x for n, x in enumerate(self._loaded)]
-
-    def kernel_arguments(self) -> list[list[float]]:
-        """A kernel's arguments as a launcher takes them: [arena, offset], or [number]."""
-        inputs, weights = iter(zip(self.inputs.slots, self._loaded, strict=True)), iter(self.weights.slots)
-        found: list[list[float]] = []
-        for argument in self.signature.arguments:
-            if argument.role is ArgumentRole.OUTPUT:
-                found.append([2, self.output.slots[0].offset])
-            elif argument.role is ArgumentRole.WEIGHT:
-                slot = next(slot for slot in weights if slot.dtype.is_floating_point)
-                found.append([1, slot.offset])
-            else:
-                slot, value = next(inputs)
-                found.append([0, slot.offset] if isinstance(value, torch.Tensor) else [float(value)])
-        return found
+        return [shared[n].detach() if isinstance(x, torch.Tensor) else x for n, x in enumerate(self.loaded)]
 
     def release(self) -> None:
         """Where tensors are large, give the allocator's spare memory back before another process needs it."""
@@ -162,6 +148,17 @@ class CudaSession(TaskSession):
 
     def _is_large(self) -> bool:
         return self.inputs.size + self.output.size > _LARGE * self._total
+
+    @property
+    def flush_bytes(self) -> int:
+        """How much `flush` writes, in bytes: more than the second-level cache holds."""
+        return self._flush.numel()
+
+    def timing_inputs(self, number: int) -> Inputs:
+        """As its base class's; where tensors are large, in the place of a draw."""
+        if self._is_large():
+            self._shelf.clear()
+        return super().timing_inputs(number)
 
     def flush(self) -> None:
         """Fill the second-level cache with other data (queued on the current stream)."""
@@ -173,14 +170,14 @@ class CudaSession(TaskSession):
 
     def start(self, candidate: Candidate, writable_inputs: bool) -> Runner:
         """What runs this candidate. A kernel is compiled here. Raises `CandidateFailure` if it cannot be."""
-        self._with_events = candidate.language is Language.CUDA or candidate.scaffold == COMPILED
+        self._take(candidate)
         self._make_room()
         self.weights.write(list(self.published_weights.values()))
         if candidate.scaffold == COMPILED:
             compiled: Any = torch.compile(self._module(PUBLISHED_SEED), dynamic=False)
             return HereRunner(self, compiled, self.output)
-        if not self._with_events:
-            return self._started(candidate.source, "ModelNew", writable_inputs, self.output)
+        if self._timing is not Timing.EVENTS:
+            return self._started(candidate.source, False, writable_inputs)
         if candidate.launch is None:
             raise CandidateFailure(ErrorKind.COMPILE_ERROR, "It has no launch line.")
         if self._cubin is None or self._cubin[0] != candidate.fingerprint:
@@ -198,6 +195,9 @@ class CudaSession(TaskSession):
             self.published_draws.forget()
             self._shelf.clear()
             self._timing_inputs.clear()
+            self.staged = []
+            if self._timing is Timing.COMMITTED:  # its reference has run already, and keeps its memory
+                self.drop_reference()
             torch.cuda.empty_cache()
 
     def _drop_library(self) -> None:
@@ -208,22 +208,22 @@ class CudaSession(TaskSession):
     @property
     def reference(self) -> Runner:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The reference, timed as the candidate in hand is: by events for kernels, from outside for modules."""
-        if self._with_events not in self._references:
-            if self._with_events:
+        if self._timing not in self._references:
+            if self._timing is Timing.EVENTS:
                 module = self._module(PUBLISHED_SEED)
                 if self._itself is not None:
                     module = KernelModule(self.task, module, self._itself)
-                self._references[True] = HereRunner(self, module, self.reference_output)
+                self._references[self._timing] = HereRunner(self, module, self.reference_output)
             else:
-                runner = self._started(self.task.source, "Model", False, self.reference_output)
-                self._references[False] = runner
+                runner = self._started(self.task.source, True, False)
+                self._references[self._timing] = runner
                 try:
                     runner.await_ready()
                     runner.live_without_limit()
                 except CandidateFailure as failure:
                     self.drop_reference()
                     raise UserError(f"The reference of {self.task.key} does not run: {failure.reason}") from None
-        return self._references[self._with_events]
+        return self._references[self._timing]
 
     def drop_reference(self) -> None:
         """End the references; the next use starts another."""
@@ -231,29 +231,62 @@ class CudaSession(TaskSession):
             runner.close()
         self._references.clear()
 
-    def _started(self, source: str, class_name: str, writable_inputs: bool, output: DeviceArena) -> ModuleRunner:
-        limits = self.settings.limits
-        is_reference = class_name == "Model"
-        assignment = Assignment(
-            source=source,
-            class_name=class_name,
-            init_arguments=self._init_arguments,
-            arguments=self.inputs.slots,
-            numbers=self._numbers,
-            weights=dict(zip(self.published_weights, self.weights.slots, strict=True)),
+    def shares_device(self, candidate: Candidate) -> bool:
+        """A module may leave work on the device that goes on while its process is stopped."""
+        self._take(candidate)
+        return self._timing is Timing.COMMITTED
+
+    def _take(self, candidate: Candidate) -> None:
+        timing = Timing.of(candidate)
+        if timing is not self._timing:
+            self._timing, self.published_reference_seconds = timing, ()
+
+    def judged(self, arena: DeviceArena) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The evaluator's own copy, where a module writes to the arena; the arena otherwise."""
+        if self._timing is Timing.COMMITTED and arena is self.output:
+            return self._modules().candidate.kept
+        return arena.tensors[0]
+
+    def _modules(self) -> ModuleMemory:
+        if self._module_memory is None:
+            self.settle()  # copies are timed on the idle device
+            layout = [(slot.shape, slot.dtype) for slot in self.inputs.slots]
+            try:
+                self._module_memory = ModuleMemory(self, layout, self._number)
+            except (DriverError, torch.OutOfMemoryError):
+                self.make_room()
+                try:
+                    self._module_memory = ModuleMemory(self, layout, self._number)
+                except (DriverError, torch.OutOfMemoryError) as error:
+                    raise too_large(self.task, error) from None
+        return self._module_memory
+
+    def _started(self, source: str, is_reference: bool, writable_inputs: bool) -> ModuleRunner | CommittedRunner:
+        limits, commits = self.settings.limits, self._timing is Timing.COMMITTED
+        any_python = commits and not is_reference
+        memory = self._modules() if commits else None
+        inputs = memory.reference_inputs if memory is not None and is_reference else self.inputs
+        output = self.reference_output if is_reference else self.output
+        assignment = replace(
+            self._assignment(source, is_reference, any_python),
+            arguments=inputs.slots,
             output=output.slots[0],
-            training=self._training,
             writable_inputs=writable_inputs,
-            any_python=False,
-            layers=self._warm.active_layers,
-            threads=self.settings.threads,
-            memory_bytes=_ADDRESS_SPACE,
-            file_bytes=limits.printed_bytes,
-            cpu_seconds=1 << 30 if is_reference else int(limits.candidate_seconds) * 4 + 1,
-            device_bytes=(self.inputs.size, self.weights.size, output.size),
+            memory_bytes=limits.memory_mib << 20 if any_python else _ADDRESS_SPACE,
+            device_bytes=(inputs.size, self.weights.size, output.size),
+            gpu=gpu_of(self._number) if any_python else None,
+            commits=commits,
         )
+        if any_python:  # building takes the time of several compilers
+            more = int(4 * limits.build_seconds * self.settings.threads)
+            assignment = replace(assignment, cpu_seconds=assignment.cpu_seconds + more)
         torch.cuda.synchronize()
-        return ModuleRunner(self, self._spares.take(assignment, (self.inputs, self.weights, output)))
+        arenas = (inputs, self.weights, output)
+        # Spares have started CUDA with a user and files that any Python must not have.
+        process = self._warm.spawn(assignment, *arenas, limits) if any_python else self._spares.take(assignment, arenas)
+        if memory is None:
+            return ModuleRunner(self, process)
+        return CommittedRunner(self, process, memory, is_reference, limits.build_seconds)
 
     def settle(self) -> None:
         """Wait until no process is starting or ending on the device."""
@@ -277,7 +310,10 @@ class CudaSession(TaskSession):
         self.published_draws.forget()
         self._shelf.clear()
         self._timing_inputs.clear()
-        self._loaded = ()
+        self.loaded, self.staged = (), []
+        if self._module_memory is not None:
+            self._module_memory.close()
+            self._module_memory = None
         del self._flush
         for arena in (self.inputs, self.weights, self.output, self.reference_output):
             arena.close()
@@ -293,11 +329,3 @@ class CudaSession(TaskSession):
         self._timing_inputs.clear()
         gc.collect()
         torch.cuda.empty_cache()
-
-
-def too_large(task: Task, error: Exception) -> DeviceMemoryError:
-    """The sentence for a task that does not fit."""
-    return DeviceMemoryError(
-        f"Task {task.key} at size {task.size.value} does not fit into the device's memory "
-        f"({str(error).splitlines()[0][:80]}): take it at size 'cpu', or a larger GPU."
-    )
