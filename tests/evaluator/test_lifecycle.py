@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -150,6 +151,16 @@ def test_a_reference_outlives_the_limit_of_candidates(tasks: dict[str, Task]) ->
         first = _reference_of(evaluator, candidate)
         time.sleep(4.5)
         assert _reference_of(evaluator, candidate) == first
+
+
+def test_building_a_module_may_take_longer_than_all_its_calls(tasks: dict[str, Task]) -> None:
+    task = tasks["1"]
+    slow = with_forward(task, task.forward_body)
+    slow = replace(slow, source=f"import time\ntime.sleep(7)\n{slow.source}", fingerprint="slow")
+    limits = SOUND_ONLY.limits.model_copy(update={"candidate_seconds": 6.0, "build_seconds": 30.0})
+    with ForwardEvaluator([task], SOUND_ONLY.model_copy(update={"limits": limits})) as evaluator:
+        (verdict,) = evaluator.evaluate([slow])
+    assert verdict.error is None, verdict.reason
 
 
 def _reference_of(evaluator: ForwardEvaluator, candidate: Candidate) -> int:

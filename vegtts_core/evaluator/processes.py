@@ -103,7 +103,7 @@ class Process:
     def await_ready(self) -> None:
         """Wait until the module is built. Raises `CandidateFailure`."""
         limit = self._limits.build_seconds if self._any_python else self._limits.call_seconds
-        self._deadline = min(self._deadline, time.monotonic() + limit)
+        self._deadline = time.monotonic() + limit
         self._expect(Reply.READY, BUILDING[self._program], limit)
         self.stop()
         self._deadline = time.monotonic() + self._limits.candidate_seconds
