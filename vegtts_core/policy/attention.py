@@ -76,8 +76,8 @@ class Membership:
     """Whose prompt each row attends to, as int64 tensors that lead queries to their prompt and results back.
 
     ``table`` (prompts, most) holds the rows of each prompt, filled up with rows that are computed and not read;
-    ``prompt`` and ``place`` (rows,) say where in it each row stands. With one prompt every row stands at its own number,
-    and nothing need be looked up.
+    ``prompt`` and ``place`` (rows,) say where in it each row stands. With one prompt every row stands at its own
+    number, and nothing need be looked up.
     """
 
     table: torch.Tensor
@@ -189,7 +189,7 @@ def in_two_parts(query: torch.Tensor, members: Membership, prompt: Part, own: Pa
     both = torch.maximum(top, own_top)
     weight, own_weight = total * (top - both).exp_(), own_total * (own_top - both).exp_()
     attended = (mixed * weight + own_mixed * own_weight) / (weight + own_weight)
-    attended = attended.to(query.dtype).view(rows, heads, count, own[1].shape[-1])
+    attended = attended.to(query.dtype).reshape(rows, heads, count, own[1].shape[-1])
     return attended.transpose(1, 2).contiguous()
 
 
