@@ -155,7 +155,8 @@ class CudaGraphCapture:
         Torch leaves the pool open for allocation and the generator waiting for the recording's end; closing the pool
         and one recording that succeeds put both right.
         """
-        torch.cuda.synchronize(self._device)
+        with suppress(RuntimeError):
+            torch.cuda.synchronize(self._device)
         index = torch.cuda.current_device() if self._device.index is None else self._device.index
         with suppress(Exception):  # the first refuses where the pool was closed after all
             torch._C._cuda_endAllocateToPool(index, pool)  # type: ignore[attr-defined]
