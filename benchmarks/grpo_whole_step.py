@@ -3,7 +3,8 @@
 Both begin with the same model and LoRA weights and make steps of one group: K completions of one prompt, all TOKENS
 long (end-of-sequence is suppressed), rewards that cost nothing, one update with AdamW. TRL generates with
 ``transformers.generate``, its default where vLLM is absent, and takes the slice of the update that was fastest for it.
-Ours writes a checkpoint after every step, TRL none. Each side has a process of its own; its first step warms up and the
+Ours records its decode steps as CUDA graphs on a GPU, as it does everywhere (``--no-cuda-graphs``: it does not), and
+writes a checkpoint after every step, TRL none. Each side has a process of its own; its first step warms up and the
 fastest of the others counts. `grpo_step.py` measures the update alone.
 
     python benchmarks/grpo_whole_step.py [--cases 400x32x20] [--repeats 2] [--threads 2] [--device cuda]
@@ -63,7 +64,8 @@ def our_steps(case: grpo_step.Case, options: argparse.Namespace) -> list[float]:
     model = grpo_step.lora_model(options.device, "float32")
     tokenizer = AutoTokenizer.from_pretrained(converted_folder(embedded_gguf()))
     prompt = prompt_of(tokenizer, case.prompt)
-    policy = TransformersPolicy(model, tokenizer, PolicyIdentity("embedded", "", None, "float32", options.device, {}))
+    identity = PolicyIdentity("embedded", "", None, "float32", options.device, {})
+    policy = TransformersPolicy(model, tokenizer, identity, cuda_graphs=not options.no_cuda_graphs)
     policy.eos_ids = frozenset()
     moments: list[float] = []
 
@@ -158,6 +160,7 @@ def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
     """Both sides of one case, one after the other."""
     names = ("device", "threads", "repeats")
     arguments = [text for name in names for text in (f"--{name}", str(getattr(options, name)))]
+    arguments += ["--no-cuda-graphs"] if options.no_cuda_graphs else []
     sizes = [int(size) for size in grpo_step.MICRO_BATCHES[options.device].split(",")]
     step = ["--device", options.device, "--dtype", "float32", "--threads", str(options.threads), "--groups", "1"]
     micro_batch = options.micro_batch or grpo_step.fastest_micro_batch(grpo_step.Case.read(case), sizes, step)
@@ -186,6 +189,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--micro-batch", type=int, help="completions that TRL takes at a time (default: the fastest)")
+    parser.add_argument("--no-cuda-graphs", action="store_true", help="run our decode steps one kernel at a time")
     parser.add_argument("--worker", choices=("ours", "peer"), help=argparse.SUPPRESS)
     reporting.add_arguments(parser)
     options = parser.parse_args()
@@ -201,6 +205,7 @@ def main() -> None:
         "cases": rows,
         "peer": f"trl {trl.__version__} GRPOTrainer.train, transformers.generate",
         "device": options.device,
+        "cuda_graphs": options.device == "cuda" and not options.no_cuda_graphs,
         "dtype": "float32",
         "threads": options.threads,
         "repeats": options.repeats,

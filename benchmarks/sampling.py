@@ -4,13 +4,14 @@ Both sides run the same model (the embedded one by default) in float32 in one pr
 of tokens per completion (end-of-sequence and stop strings are switched off on both), and give the log-probabilities of
 what they wrote: the peer by ``output_logits``, as transformers documents it. A second peer, for the reader who knows
 the trick, computes the prompt once and hands ``generate`` a cache repeated K times; ``ratio`` is to the first.
+On a GPU (``--device cuda``) our policy is measured once more without CUDA graphs (``ours_plain_*``).
 Our side goes first, so that the peak memory reported is ours alone. Each side is warmed up once, then timed
 ``--repeats`` times; the fastest counts, as others may use the machine.
 With ``--vllm-python``, the interpreter of an environment that has vLLM (`make vllm`), the engine is a further peer, and
 our policy on that engine is measured beside it (``sampling_vllm.py``): same machine, same run, same work.
 
     python benchmarks/sampling.py [--prompt 400] [--k 64] [--new 32] [--threads 2] [--repeats 1] [--model NAME]
-        [--vllm-python .venv-vllm/bin/python] [--vllm-compile] [--json]
+        [--device cuda] [--vllm-python .venv-vllm/bin/python] [--vllm-compile] [--json]
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--model", default="embedded", help="any name that load_policy takes")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--vllm-python", metavar="PATH", help="interpreter of an environment that has vLLM")
     parser.add_argument("--vllm-compile", action="store_true", help="let vLLM compile the model first")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -88,28 +90,35 @@ def main() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 
-    policy = load_policy(options.model)
+    policy = load_policy(options.model, device=options.device)
     assert isinstance(policy, TransformersPolicy)
     policy.eos_ids = frozenset()  # equal work: every completion has its full length
     prompt = prompt_of(policy, options.prompt)
     sampling = SamplingParameters(TEMPERATURE, options.new)
 
-    def ours(k: int = options.k) -> None:
-        (completions,) = policy.sample([prompt], k, sampling, seed=0)
+    def ours(k: int = options.k, by: Policy = policy) -> None:
+        (completions,) = by.sample([prompt], k, sampling, seed=0)
         assert len(completions) == k and all(len(each.logprobs) == options.new for each in completions)
 
     ours(2)
     our_seconds = fastest(ours, options.repeats)
     our_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB to GiB
+    plain_seconds = None
+    if options.device == "cuda":
+        plain = TransformersPolicy(policy.base, policy.tokenizer, policy.identity, cuda_graphs=False)
+        plain.eos_ids = frozenset()
+        ours(2, plain)
+        plain_seconds = fastest(lambda: ours(by=plain), options.repeats)
 
     model: Any = policy.base
     model.set_attn_implementation("sdpa")
-    ids: Any = policy.tokenizer.apply_chat_template(
+    inputs: Any = policy.tokenizer.apply_chat_template(
         [{"role": m.role.value, "content": m.content} for m in prompt.messages],
         add_generation_prompt=True,
         return_tensors="pt",
         return_dict=True,
     )
+    ids: Any = inputs.to(options.device)
 
     def peer(k: int = options.k, inputs: Any = ids, **extra: Any) -> None:
         output = model.generate(
@@ -131,6 +140,8 @@ def main() -> None:
         for step, logits in enumerate(output.logits):
             for temperature in (1.0, TEMPERATURE):
                 (logits.float() / temperature).log_softmax(-1).gather(-1, written[:, step, None])
+        if options.device == "cuda":
+            torch.cuda.synchronize()
 
     def peer_with_cache(k: int = options.k) -> None:
         cache = model(ids["input_ids"][:, :-1], use_cache=True, logits_to_keep=1).past_key_values
@@ -158,8 +169,11 @@ def main() -> None:
         "k": options.k,
         "new_tokens": options.new,
         "threads": options.threads,
+        "device": options.device,
         "repeats": options.repeats,
     }
+    if plain_seconds is not None:
+        result |= {"ours_plain_seconds": plain_seconds, "ours_plain_tokens_per_second": tokens / plain_seconds}
     if options.vllm_python:
         engine = on_vllm(options)
         del engine["benchmark"]
@@ -168,9 +182,12 @@ def main() -> None:
     if options.json:
         print(json.dumps(result))
         return
-    print(f"prompt {options.prompt}, K = {options.k}, {options.new} new tokens, {options.threads} threads, float32")
+    what = f"prompt {options.prompt}, K = {options.k}, {options.new} new tokens"
+    print(f"{what}, {options.threads} threads, float32, {options.device}")
     print(f"{'':28}{'seconds':>9}{'tokens/s':>10}")
     print(f"{'vegtts_core policy':28}{our_seconds:9.2f}{tokens / our_seconds:10.1f}   peak RSS {our_rss:.2f} GiB")
+    if plain_seconds is not None:
+        print(f"{'the same, no CUDA graphs':28}{plain_seconds:9.2f}{tokens / plain_seconds:10.1f}")
     print(f"{'generate':28}{peer_seconds:9.2f}{tokens / peer_seconds:10.1f}")
     print(f"{'generate, repeated cache':28}{cached_seconds:9.2f}{tokens / cached_seconds:10.1f}")
     if options.vllm_python:

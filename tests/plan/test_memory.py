@@ -16,8 +16,9 @@ from vegtts_core.plan.families import Family
 from vegtts_core.plan.memory import memory_of
 from vegtts_core.plan.model_facts import ModelFacts, model_facts
 from vegtts_core.plan.prompts import prompt_counter
-from vegtts_core.policy.engine import AttentionPath, engine_for
+from vegtts_core.policy.engine import AttentionPath
 from vegtts_core.policy.load import LoraParameters, load_policy, load_trainable
+from vegtts_core.policy.trial import engine_for
 from vegtts_core.policy.types import SamplingParameters
 from vegtts_core.search.parameters import BestOfNParameters
 from vegtts_core.training.groups import Group, UpdateParameters

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vegtts_core.errors import UserError
-from vegtts_core.policy.render import CompletionText, prompt_token_ids, render
+from vegtts_core.policy.render import CompletionText, Endings, prompt_token_ids, render
 from vegtts_core.scaffolds.types import Message, Prompt, Role
 
 SYSTEM = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
@@ -85,3 +85,49 @@ def test_stop_strings_wherever_tokens_end(tokenizer, text, stop):
         if stopped:
             return
     assert written.text == text
+
+
+PIECES = st.lists(
+    st.sampled_from(["a", "`", "``", "```", " b", "\n", "é", "漢", "🙂", "<|im_end|>", " `", ".\n"]), max_size=25
+)
+STOPS = st.lists(st.sampled_from(["```", "`a", "\n", "é", "🙂", " b`", "\n\n"]), max_size=3)
+
+
+class EveryToken(Endings):
+    """Lets no token wait."""
+
+    def may_end(self, token):
+        return True
+
+
+@settings(deadline=None, max_examples=150)
+@given(PIECES, STOPS, st.randoms(use_true_random=False))
+def test_tokens_that_wait_change_nothing(tokenizer, pieces, stop, random):
+    """Nobody asks for the text before the end; tokens are those of a text, and any at all between them."""
+    ids = [token for piece in pieces for token in tokenizer(piece, add_special_tokens=False)["input_ids"]]
+    for _ in range(3):
+        ids.insert(random.randint(0, len(ids)), random.randrange(len(tokenizer)))
+    prompt = tokenizer("prompt: ")["input_ids"]
+    asked = CompletionText(tokenizer, prompt, stop, EveryToken(tokenizer, stop))
+    waiting = CompletionText(tokenizer, prompt, stop)
+    for token in ids:
+        before = asked.text
+        stopped = asked.add(token)
+        assert waiting.add(token) == stopped
+        if stopped:
+            break
+        assert asked.text.startswith(before.rstrip("\ufffd"))
+    assert waiting.text == asked.text
+
+
+def test_few_tokens_are_decoded(tokenizer, monkeypatch):
+    calls = []
+    decode = tokenizer.decode
+    monkeypatch.setattr(tokenizer, "decode", lambda *args, **options: calls.append(args) or decode(*args, **options))
+    ids = tokenizer("one two " * 50 + "```", add_special_tokens=False)["input_ids"]
+    endings = Endings(tokenizer, ["```"])
+    for _ in range(10):
+        text = CompletionText(tokenizer, [1, 2, 3], ["```"], endings)
+        assert [text.add(token) for token in ids] == [False] * (len(ids) - 1) + [True]
+        assert text.text == "one two " * 50
+    assert len(calls) <= len(set(ids)) + 10 * 5

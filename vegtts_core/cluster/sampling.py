@@ -33,6 +33,7 @@ class PolicySource:
     adapter: str | None
     dtype: str
     device: str
+    cuda_graphs: bool = True
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,9 @@ class SamplingWorker:
         source = self._source
         facts = place.take(resource(source.device), source.device)
         torch.set_num_threads(self._threads)
-        self._policy = load_policy(source.name, source.adapter, source.dtype, source.device)
+        self._policy = load_policy(
+            source.name, source.adapter, source.dtype, source.device, cuda_graphs=source.cuda_graphs
+        )
         return facts
 
     def sample(self, unit: SamplingUnit) -> Iterator[SampledUnit]:

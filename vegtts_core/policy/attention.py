@@ -9,6 +9,7 @@ It knows tensors of queries, keys and values; it knows no tokens, positions or m
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -70,6 +71,44 @@ class SharedPrefix:
         return (torch.arange(max(self.lengths), device=device) >= lengths[:, None])[:, None, None]
 
 
+@dataclass(frozen=True)
+class Membership:
+    """Whose prompt each row attends to, as int64 tensors that lead queries to their prompt and results back.
+
+    ``table`` (prompts, most) holds the rows of each prompt, filled up with rows that are computed and not read;
+    ``prompt`` and ``place`` (rows,) say where in it each row stands. With one prompt every row stands at its own
+    number, and nothing need be looked up.
+    """
+
+    table: torch.Tensor
+    prompt: torch.Tensor
+    place: torch.Tensor
+
+    def by_prompt(self, query: torch.Tensor) -> torch.Tensor:
+        """(rows, shared heads, fold, size) -> (prompts, shared heads, most * fold, size)."""
+        prompts, most = self.table.shape
+        _, shared, fold, size = query.shape
+        gathered = query[None] if prompts == 1 else query[self.table]
+        return gathered.transpose(1, 2).reshape(prompts, shared, most * fold, size)
+
+    def by_row(self, part: torch.Tensor) -> torch.Tensor:
+        """(prompts, shared heads, most * fold, any) -> (rows, shared heads, fold, any)."""
+        prompts, most = self.table.shape
+        split = part.view(prompts, part.shape[1], most, -1, part.shape[-1])
+        return split[0].transpose(0, 1) if prompts == 1 else split[self.prompt, :, self.place]
+
+
+def lists_of_members(prompt_of_row: list[int], prompts: int, most: int = 0) -> tuple[list[list[int]], list[int]]:
+    """The rows of `Membership.table` and ``place``; ``most`` is at least the largest number of rows of a prompt."""
+    members: list[list[int]] = [[] for _ in range(prompts)]
+    place = []
+    for row, prompt in enumerate(prompt_of_row):
+        place.append(len(members[prompt]))
+        members[prompt].append(row)
+    most = max(most, *(len(rows) for rows in members))
+    return [rows + [0] * (most - len(rows)) for rows in members], place  # row 0 fills places that nobody reads
+
+
 class SharedSuffix:
     """What the rows of a batch have written after their prompts: keys and values per row, in blocks.
 
@@ -87,19 +126,11 @@ class SharedSuffix:
         self._place(prompt_of_row)
 
     def _place(self, prompt_of_row: list[int]) -> None:
-        """Where each row's queries go among its prompt's, and back: a table (prompts, most rows) and its inverse."""
+        table, place = lists_of_members(prompt_of_row, len(self.prefix.lengths))
         self.prompt_of_row = prompt_of_row
-        members: list[list[int]] = [[] for _ in self.prefix.lengths]
-        for row, prompt in enumerate(prompt_of_row):
-            members[prompt].append(row)
-        most = max(len(rows) for rows in members)
-        inverse = [0] * len(prompt_of_row)
-        for prompt, rows in enumerate(members):
-            for place, row in enumerate(rows):
-                inverse[row] = prompt * most + place
-        table = [rows + [0] * (most - len(rows)) for rows in members]  # row 0 fills places that nobody reads
-        self._table = torch.tensor(table, device=self._device)
-        self._inverse = torch.tensor(inverse, device=self._device)
+        self._members = Membership(
+            *(torch.tensor(numbers, device=self._device) for numbers in (table, prompt_of_row, place))
+        )
 
     def leave(self, targets: list[int], sources: list[int], rows: int) -> None:
         """Keep ``rows`` rows: those at ``sources`` move to ``targets``, all below ``rows``."""
@@ -131,30 +162,35 @@ class SharedSuffix:
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float
     ) -> torch.Tensor:
         """Attention of T new tokens per row to prompt and suffix: (rows, heads, T, size) -> (rows, T, heads, size)."""
-        rows, heads, count, size = query.shape
-        shared = key.shape[1]
-        fold = heads // shared * count
+        count = query.shape[2]
+        fold = query.shape[1] // key.shape[1] * count
         keys, values = self._append(self.keys, layer, key), self._append(self.values, layer, value)
-        folded = (query * scaling).reshape(rows, shared, fold, size)
-
-        prompts, most = self._table.shape
-        by_prompt = folded[self._table].transpose(1, 2).reshape(prompts, shared, most * fold, size)
-        top, total, mixed = _partial(by_prompt, self.prefix.keys[layer], self.prefix.values[layer], self._padding)
-
-        def by_row(part: torch.Tensor) -> torch.Tensor:
-            return part.view(prompts, shared, most, fold, -1).transpose(1, 2).flatten(0, 1)[self._inverse]
-
         hidden = None
         if count > 1:
             later = torch.ones(count, keys.shape[2], dtype=torch.bool, device=query.device).triu_(self.length + 1)
             hidden = later.repeat(fold // count, 1)
-        own_top, own_total, own_mixed = _partial(folded, keys, values, hidden)
-        top, total, mixed = by_row(top), by_row(total), by_row(mixed)
-        both = torch.maximum(top, own_top)
-        weight, own_weight = total * (top - both).exp_(), own_total * (own_top - both).exp_()
-        attended = (mixed * weight + own_mixed * own_weight) / (weight + own_weight)
-        attended = attended.to(query.dtype).view(rows, heads, count, values.shape[-1])
-        return attended.transpose(1, 2).contiguous()
+        prompt = (self.prefix.keys[layer], self.prefix.values[layer], self._padding)
+        return in_two_parts(query * scaling, self._members, prompt, (keys, values, hidden))
+
+
+#: Keys, values (both (..., tokens, size)) and what is hidden of them (bool, broadcast over scores) or None.
+Part = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+
+
+def in_two_parts(query: torch.Tensor, members: Membership, prompt: Part, own: Part) -> torch.Tensor:
+    """Attention of scaled queries (rows, heads, T, size) to their prompts and to their own tokens, which hide nothing
+    entirely: (rows, T, heads, size of values) in the queries' dtype.
+    """
+    rows, heads, count, size = query.shape
+    shared = own[0].shape[1]
+    folded = query.reshape(rows, shared, heads // shared * count, size)
+    top, total, mixed = (members.by_row(part) for part in _partial(members.by_prompt(folded), *prompt))
+    own_top, own_total, own_mixed = _partial(folded, *own)
+    both = torch.maximum(top, own_top)
+    weight, own_weight = total * (top - both).exp_(), own_total * (own_top - both).exp_()
+    attended = (mixed * weight + own_mixed * own_weight) / (weight + own_weight)
+    attended = attended.to(query.dtype).reshape(rows, heads, count, own[1].shape[-1])
+    return attended.transpose(1, 2).contiguous()
 
 
 def _partial(

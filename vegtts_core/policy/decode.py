@@ -13,8 +13,7 @@ import numpy as np
 import torch
 
 from vegtts_core.errors import UserError
-from vegtts_core.policy.engine import Engine, Prefix
-from vegtts_core.policy.randomness import draw
+from vegtts_core.policy.engine import DecodeSession, Engine, Prefix, drawn
 from vegtts_core.policy.render import CompletionText
 from vegtts_core.policy.types import Completion, StopReason
 
@@ -68,15 +67,15 @@ def run_rows(
     Raises UserError if the model gives logits that are not finite.
     """
     live = list(rows)
-    session = engine.open(prefix, [row.prompt for row in live])
+    session: DecodeSession | None = None
+    steps = max(len(row.numbers) for row in rows)
     logits = prefix.logits[torch.tensor([row.prompt for row in live], device=engine.device)]
-    for step in range(max(len(row.numbers) for row in rows)):
-        numbers = torch.tensor(np.array([row.numbers[step] for row in live]), device=engine.device)
-        drawn, plain, tempered = draw(logits, temperature, numbers)
-        tokens, values = drawn.tolist(), torch.stack([plain, tempered], 1).tolist()
-        for row, token, (logprob, sampling_logprob) in zip(live, tokens, values, strict=True):
-            if not np.isfinite(logprob):
-                raise UserError(NOT_FINITE)
+    found = drawn(logits, np.array([row.numbers[0] for row in live]), temperature)
+    for step in range(1, steps + 1):
+        if not np.isfinite(found[:, 1]).all():
+            raise UserError(NOT_FINITE)
+        tokens = found[:, 0].astype(np.int64).tolist()
+        for row, token, logprob, sampling_logprob in zip(live, tokens, *found[:, 1:].T.tolist(), strict=True):
             row.logprobs.append(logprob)
             row.sampling_logprobs.append(sampling_logprob)
             row.take(token, eos)
@@ -85,11 +84,14 @@ def run_rows(
         if not count:
             return
         if count < len(live):
-            session.leave(targets, sources, count)
+            if session is not None:
+                session.leave(targets, sources, count)
             for target, source in zip(targets, sources, strict=True):
                 live[target], tokens[target] = live[source], tokens[source]
             live, tokens = live[:count], tokens[:count]
-        logits = session.step(torch.tensor(tokens, device=engine.device)[:, None])[:, 0]
+        if session is None:
+            session = engine.decode(prefix, [row.prompt for row in live], steps - step)
+        found = session.advance(tokens, np.array([row.numbers[step] for row in live]), temperature)
 
 
 def vacancies(running: Sequence[bool]) -> tuple[list[int], list[int], int]:

@@ -1,25 +1,27 @@
 """Two ways of running a model over prompts whose completions are many, behind one small interface.
 
 ``SharedPrefixEngine`` keeps each prompt's keys and values once (``attention``). ``RepeatedCacheEngine`` works for every
-model that transformers can cache, by repeating the cache for each completion: correct, slower, larger. ``engine_for``
-tries the first on a few tokens and takes it only if the model then gives the logits that it gives by itself.
-An engine knows token ids and logits; it knows no text, temperatures or stop conditions.
+model that transformers can cache, by repeating the cache for each completion: correct, slower, larger. Which of them
+serves a model is tried (``trial``).
+On a GPU, steps of one token are recorded and replayed (``static_session``) where the shared prefix serves the model.
+An engine knows token ids, logits and how a token is drawn from them; it knows no text and no stop conditions.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-import logging
 from enum import StrEnum
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from vegtts_core.policy.attention import NAME, SharedPrefix, SharedSuffix
-
-logger = logging.getLogger(__name__)
+from vegtts_core.policy.attention import SharedPrefix, SharedSuffix
+from vegtts_core.policy.graphs import Capture
+from vegtts_core.policy.randomness import draw
+from vegtts_core.policy.static_session import StaticDecoding
 
 #: Prompt tokens per forward pass.
 CHUNK = 1024
@@ -43,16 +45,50 @@ class Prefix:
         self.state = state
 
 
-class Session(Protocol):
-    """Rows (completions in the making) that advance together."""
+class DecodeSession(Protocol):
+    """Rows (completions in the making) that advance together, one token at a time."""
 
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Feed T tokens per row, int64 (rows, T); logits (rows, T, V) in the model's dtype."""
+    def advance(self, tokens: list[int], numbers: np.ndarray, temperature: float) -> np.ndarray:
+        """Feed each row its token and draw the next: float64 (rows, 3), as `drawn` gives them.
+
+        ``numbers`` (rows,), float64, lie in (0, 1).
+        """
         ...
 
     def leave(self, targets: list[int], sources: list[int], rows: int) -> None:
         """Keep ``rows`` rows: those at ``sources`` move to ``targets``, all below ``rows``."""
         ...
+
+
+class Session(DecodeSession, Protocol):
+    """Rows that can advance by several tokens at once."""
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Feed T tokens per row, int64 (rows, T); logits (rows, T, V) in the model's dtype."""
+        ...
+
+
+def drawn(logits: torch.Tensor, numbers: np.ndarray, temperature: float) -> np.ndarray:
+    """Tokens drawn from ``logits`` (rows, V) by `randomness.draw`, and their two log-probabilities, in one transfer.
+
+    Float64 (rows, 3), which holds a token id and a float32 exactly.
+    """
+    columns = draw(logits, temperature, torch.tensor(numbers, device=logits.device))
+    return torch.stack([column.double() for column in columns], 1).cpu().numpy()
+
+
+class _Stepping:
+    """A session's ``advance``, from its ``step``."""
+
+    def __init__(self, run: _Model) -> None:
+        self._run = run
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def advance(self, tokens: list[int], numbers: np.ndarray, temperature: float) -> np.ndarray:
+        column = torch.tensor(tokens, device=self._run.device)[:, None]
+        return drawn(self.step(column)[:, 0], numbers, temperature)
 
 
 class Engine(Protocol):
@@ -67,6 +103,14 @@ class Engine(Protocol):
 
     def open(self, prefix: Prefix, prompt_of_row: list[int]) -> Session:
         """Rows that continue the prompts of ``prefix``; several sessions may follow one another on one prefix."""
+        ...
+
+    def decode(self, prefix: Prefix, prompt_of_row: list[int], steps: int) -> DecodeSession:
+        """As `open`, for rows that advance by single tokens, ``steps`` times at most; it ends where the next begins."""
+        ...
+
+    def rest(self) -> None:
+        """Called between calls of a policy: gives back memory that is too much to keep while nothing is sampled."""
         ...
 
 
@@ -87,13 +131,22 @@ class _Model:
 
 
 class SharedPrefixEngine:
-    """Prompts are stored once and any number of them share a batch."""
+    """Prompts are stored once and any number of them share a batch.
+
+    ``record`` has single steps recorded and replayed from then on; before it, and while ``static`` is None, each is run
+    by itself.
+    """
 
     path = AttentionPath.SHARED_PREFIX
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._run = _Model(model)
         self.device = self._run.device
+        self.static: StaticDecoding | None = None
+
+    def record(self, capture: Capture) -> None:
+        """Let ``capture`` record steps (`static_session`)."""
+        self.static = StaticDecoding(self._run.model, self._run, self.device, capture)
 
     def prefill(self, prompts: list[list[int]]) -> Prefix:
         """See Engine."""
@@ -113,10 +166,20 @@ class SharedPrefixEngine:
         """See Engine."""
         return _SharedSession(self._run, prefix, prompt_of_row)
 
+    def decode(self, prefix: Prefix, prompt_of_row: list[int], steps: int) -> DecodeSession:
+        """See Engine; of fixed shapes where ``static`` can serve."""
+        session = None if self.static is None else self.static.open(prefix.state, prompt_of_row, steps)
+        return session or self.open(prefix, prompt_of_row)
 
-class _SharedSession:
+    def rest(self) -> None:
+        """See Engine."""
+        if self.static is not None:
+            self.static.rest()
+
+
+class _SharedSession(_Stepping):
     def __init__(self, run: _Model, prefix: Prefix, prompt_of_row: list[int]) -> None:
-        self._run = run
+        super().__init__(run)
         self._suffix = SharedSuffix(prefix.state, prompt_of_row, run.device)
         self._lengths = torch.tensor(prefix.lengths, device=run.device)
         self._position = self._lengths[torch.tensor(prompt_of_row, device=run.device)][:, None]
@@ -158,10 +221,17 @@ class RepeatedCacheEngine:
         """See Engine."""
         return _RepeatedSession(self._run, prefix, len(prompt_of_row))
 
+    def decode(self, prefix: Prefix, prompt_of_row: list[int], steps: int) -> DecodeSession:
+        """See Engine."""
+        return self.open(prefix, prompt_of_row)
 
-class _RepeatedSession:
+    def rest(self) -> None:
+        """See Engine: nothing is kept."""
+
+
+class _RepeatedSession(_Stepping):
     def __init__(self, run: _Model, prefix: Prefix, rows: int) -> None:
-        self._run = run
+        super().__init__(run)
         self._cache = copy.deepcopy(prefix.state)
         self._cache.batch_repeat_interleave(rows)
         self._position = torch.tensor([[prefix.lengths[0]]], device=run.device)
@@ -179,56 +249,3 @@ class _RepeatedSession:
             order[target] = source
         self._cache.batch_select_indices(torch.tensor(order[:rows], device=self._run.device))
         self._rows = rows
-
-
-@torch.no_grad()
-def engine_for(model: PreTrainedModel, path: AttentionPath | None = None) -> Engine:
-    """The shared-prefix engine if this model's logits come out right with it (and ``path`` allows), else the other.
-
-    The trial is two short prompts of unequal length, two rows each, two steps. A model that asks its attention for a
-    sliding window, soft-capping, sinks or a position bias is found by what it asks for, any other deviation by its
-    log-probabilities: by 1e-3 in float32; in bfloat16, where rounding alone moves them by 0.08 in the mean and by 0.6
-    at most (it differs from processor to processor), by 0.2 in the mean or 2 anywhere.
-    """
-    before = model.config._attn_implementation or "eager"
-    if path is AttentionPath.REPEATED_CACHE or not getattr(model, "_supports_attention_backend", False):
-        return RepeatedCacheEngine(model)
-    vocabulary = int(model.config.get_text_config().vocab_size)
-    random = torch.Generator().manual_seed(0)
-    prompts, endings = [
-        [torch.randint(vocabulary, (length,), generator=random).tolist() for length in lengths]
-        for lengths in ((7, 5), (2, 2, 2, 2))
-    ]
-    prompt_of_row = [0, 1, 0, 1]
-    texts = [prompts[prompt] + ending for prompt, ending in zip(prompt_of_row, endings, strict=True)]
-    # Padding on the right: causal attention keeps it out of the positions that are compared.
-    padded = torch.tensor([ids + [0] * (9 - len(ids)) for ids in texts], device=model.device)
-    logits = model(padded, use_cache=False).logits
-    expected = _logprobs(torch.stack([row[len(ids) - 3 : len(ids)] for row, ids in zip(logits, texts, strict=True)]))
-    try:
-        model.set_attn_implementation(NAME)
-        engine = SharedPrefixEngine(model)
-        prefix = engine.prefill(prompts)
-        session = engine.open(prefix, prompt_of_row)
-        columns = torch.tensor(endings, device=engine.device).split(1, 1)
-        steps = [prefix.logits[prompt_of_row], *(session.step(column)[:, 0] for column in columns)]
-        found = _logprobs(torch.stack(steps, 1))
-        if _agree(found, expected, model.dtype):
-            return engine
-        reason = "its logits deviate"
-    except Exception as error:  # whatever a foreign model makes of an attention it was not written for
-        reason = str(error)
-    logger.info("%s gets a repeated cache: %s", type(model).__name__, reason)
-    model.set_attn_implementation(before)
-    return RepeatedCacheEngine(model)
-
-
-def _agree(found: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> bool:
-    if dtype == torch.float32:
-        return torch.allclose(found, expected, atol=1e-3, rtol=1e-3)
-    deviation = (found - expected).abs()
-    return bool(deviation.mean() < 0.2) and bool(deviation.max() < 2)
-
-
-def _logprobs(logits: torch.Tensor) -> torch.Tensor:
-    return logits.float().log_softmax(-1)

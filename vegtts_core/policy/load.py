@@ -81,6 +81,7 @@ def load_policy(
     *,
     served: ServedParameters | None = None,
     journal: Path | None = None,
+    cuda_graphs: bool = True,
 ) -> Policy:
     """A policy for ``name``: ``embedded``, a model folder, a ``.gguf`` file or a hub id (``owner/model[@revision]``).
 
@@ -89,7 +90,8 @@ def load_policy(
 
     ``adapter`` is a LoRA adapter saved by peft: ``embedded`` (ours), a folder or a hub id. In float32 it is merged into
     the weights (equal up to rounding, and faster); in bfloat16, where merging would round it away, it stays beside
-    them, as it always does with ``sampler`` *vllm*. ``vllm`` are that one's parameters.
+    them, as it always does with ``sampler`` *vllm*. ``vllm`` are that one's parameters. ``cuda_graphs`` is
+    `TransformersPolicy`'s.
     Raises UserError for whatever is missing, unreadable or not offered by this machine.
     """
     if is_served(name):
@@ -108,7 +110,8 @@ def load_policy(
         if precision is Precision.FLOAT32:
             model = model.merge_and_unload()  # type: ignore[operator]
     torch.nn.Module.to(model.eval().requires_grad_(False), place)
-    return TransformersPolicy(model, tokenizer, policy_identity(name, weights, adapter_digest, dtype, place, versions))
+    identity = policy_identity(name, weights, adapter_digest, dtype, place, versions)
+    return TransformersPolicy(model, tokenizer, identity, cuda_graphs=cuda_graphs)
 
 
 def is_served(name: str) -> bool:

@@ -45,7 +45,8 @@ def token_logprobs(logits: torch.Tensor, tokens: torch.Tensor, temperature: floa
     if temperature == 1:
         return plain, plain
     if temperature == 0:
-        return plain, torch.where(raw.argmax(-1) == tokens, 0.0, -torch.inf)
+        # Not torch.where, which copies its scalars to a GPU and waits for them.
+        return plain, torch.zeros_like(plain).masked_fill_(raw.argmax(-1) != tokens, -torch.inf)
     return plain, _cooled(raw, temperature).log_softmax(-1).gather(-1, column)[:, 0]
 
 

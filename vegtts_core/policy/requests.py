@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from vegtts_core.errors import UserError
 from vegtts_core.policy.decode import Row
 from vegtts_core.policy.randomness import uniforms
-from vegtts_core.policy.render import CompletionText
+from vegtts_core.policy.render import CompletionText, Endings
 from vegtts_core.policy.types import Progress, SamplingParameters
 from vegtts_core.scaffolds.types import Prompt
 
@@ -63,7 +63,8 @@ def open_rows(
         occurrence = seen.get(tuple(tokens), 0)
         seen[tuple(tokens)] = occurrence + 1
         numbers = uniforms(seed, tokens, occurrence, range(k), max_new_tokens)
-        rows.append([Row(0, line, CompletionText(tokenizer, tokens, prompt.stop)) for line in numbers])
+        endings = Endings(tokenizer, prompt.stop)
+        rows.append([Row(0, line, CompletionText(tokenizer, tokens, prompt.stop, endings)) for line in numbers])
     return rows
 
 

@@ -15,10 +15,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vegtts_core.policy.decode import run_rows
-from vegtts_core.policy.engine import AttentionPath, Engine, engine_for
+from vegtts_core.policy.engine import AttentionPath, Engine
 from vegtts_core.policy.render import prompt_token_ids
 from vegtts_core.policy.requests import Report, check_context, check_sampling, check_scoring, eos_ids, open_rows
 from vegtts_core.policy.scoring import score_prompt
+from vegtts_core.policy.trial import engine_for
 from vegtts_core.policy.types import Completion, CompletionScore, PolicyIdentity, Progress, SamplingParameters
 from vegtts_core.policy.waves import CPU_CACHE_BYTES, CUDA_CACHE_SHARE, MAX_ROWS, batches
 from vegtts_core.scaffolds.types import Prompt
@@ -35,7 +36,8 @@ class TransformersPolicy:
     logits. The model is left as it was found (training mode included), except that its attention implementation may
     be set to one that serves other calls as sdpa does. ``base`` is the model without its peft wrapper; ``eos_ids`` end
     a completion (a benchmark empties them to make every completion as long as it may be). ``path`` asks for the
-    repeated cache where the shared prefix would do, to hold one against the other.
+    repeated cache where the shared prefix would do, to hold one against the other. On a GPU a decode step is recorded
+    as a CUDA graph and replayed, unless ``cuda_graphs`` is false: the completions are the same up to rounding.
     """
 
     def __init__(
@@ -44,13 +46,14 @@ class TransformersPolicy:
         tokenizer: PreTrainedTokenizerBase,
         identity: PolicyIdentity,
         path: AttentionPath | None = None,
+        cuda_graphs: bool = True,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         base = cast(_HasBase, model).get_base_model() if hasattr(model, "get_base_model") else model
         self.base = cast(PreTrainedModel, base)
         with self._inference():
-            self._engine: Engine = engine_for(self.base, path)
+            self._engine: Engine = engine_for(self.base, path, cuda_graphs)
         versions = {**identity.versions, "attention_path": self.attention_path.value}
         self._identity = replace(identity, versions=versions)
         self.eos_ids = eos_ids(getattr(self.base.generation_config, "eos_token_id", None), tokenizer)
@@ -92,7 +95,7 @@ class TransformersPolicy:
             check_context(prompt, len(tokens), sampling.max_new_tokens, self._context)
         rows = open_rows(self.tokenizer, prompts, ids, k, sampling.max_new_tokens, seed)
         report = Report(progress, k * len(prompts))
-        with self._inference():
+        with self._inference(), self._rest():
             for batch, wave in self._batches([len(tokens) for tokens in ids], k, sampling.max_new_tokens):
                 prefix = self._engine.prefill([ids[index] for index in batch])
                 for place, index in enumerate(batch):
@@ -137,6 +140,14 @@ class TransformersPolicy:
         tokens = budget // self._bytes_per_token
         most = MAX_ROWS.get(device.type, MAX_ROWS["cpu"])
         return batches(lengths, k, new, most, tokens, self.attention_path is AttentionPath.SHARED_PREFIX)
+
+    @contextmanager
+    def _rest(self) -> Iterator[None]:
+        """Whatever becomes of a call, the engine rests after it."""
+        try:
+            yield
+        finally:
+            self._engine.rest()
 
     @contextmanager
     def _inference(self) -> Iterator[None]:

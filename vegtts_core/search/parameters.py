@@ -30,6 +30,8 @@ class BestOfNParameters(PooledParameters):
     """What runs the policy; the completions are the same up to rounding."""
     vllm: VllmParameters = Field(VllmParameters(), exclude=True)
     """The engine of sampler *vllm*. It changes no result and is no part of a run's identity."""
+    cuda_graphs: bool = Field(True, exclude=True)
+    """Whether sampler *transformers* records decode steps as CUDA graphs on a GPU; no part of a run's identity."""
     scaffold: Literal["forward", "template", "kernel"] = "forward"
     tasks: str | tuple[int | str, ...] = "subset_1"
     """A selection's name, or task numbers or keys."""

@@ -82,6 +82,7 @@ class Sampling:
             parameters.vllm,
             served=parameters.served,
             journal=self.store.folder / "parts" / "requests.jsonl",
+            cuda_graphs=parameters.cuda_graphs,
         )
         with closing(policy):
             yield policy
@@ -118,7 +119,7 @@ class Sampling:
     ) -> None:
         """Each unit is on disk as soon as it comes, in any order. Raises UserError if the nodes' weights differ."""
         given = self.parameters
-        source = PolicySource(given.policy, given.adapter, given.dtype, given.device)
+        source = PolicySource(given.policy, given.adapter, given.dtype, given.device, given.cuda_graphs)
         places = {_unit(*one): one for one in missing}
         units = [
             SamplingUnit(name, tuple(self.prompts[task.key] for task in batches[index]), given.k, given.sampling, seed)

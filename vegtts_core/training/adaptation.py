@@ -113,7 +113,9 @@ class _Adaptation:
         self.model, self.tokenizer, identity = load_trainable(
             parameters.policy, parameters.adapter, parameters.lora, parameters.device, parameters.seed
         )
-        self.policy: TransformersPolicy | VllmPolicy = TransformersPolicy(self.model, self.tokenizer, identity)
+        self.policy: TransformersPolicy | VllmPolicy = TransformersPolicy(
+            self.model, self.tokenizer, identity, cuda_graphs=parameters.cuda_graphs
+        )
 
     def run(self) -> None:
         """All steps that are missing, then the final tables."""

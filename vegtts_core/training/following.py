@@ -34,7 +34,7 @@ def follow(parameters: AdaptationParameters, checkpoints: Path, processes: Proce
     model, tokenizer, identity = load_trainable(
         parameters.policy, parameters.adapter, parameters.lora, parameters.device, parameters.seed
     )
-    policy = TransformersPolicy(model, tokenizer, identity)
+    policy = TransformersPolicy(model, tokenizer, identity, cuda_graphs=parameters.cuda_graphs)
 
     def sample(step: int) -> None:
         if processes.broadcast(_unasked):

@@ -45,6 +45,8 @@ class AdaptationParameters(PooledParameters):
     which loads each checkpoint's adapter as it is written. The completions are the same up to rounding."""
     vllm: VllmParameters = Field(VllmParameters(), exclude=True)
     """The engine of sampler *vllm*; it shares the device's memory with the trainer (``gpu_memory_utilization``)."""
+    cuda_graphs: bool = Field(True, exclude=True)
+    """Whether sampler *transformers* records decode steps as CUDA graphs on a GPU; no part of a run's identity."""
     scaffolds: tuple[ScaffoldName, ...] = Field(("forward",), min_length=1)
     """With several, a step draws from all pairs of task and scaffold (tasks without a template are left out there)."""
     tasks: str | tuple[int | str, ...] = "subset_1"
