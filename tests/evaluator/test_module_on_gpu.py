@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from vegtts_core.evaluator import ErrorKind, Limits, jail, profiles, sandbox
+from vegtts_core.evaluator import ErrorKind, Limits, jail, on_gpu, profiles, sandbox
 from vegtts_core.evaluator.baselines import compiled_candidate
 from vegtts_core.evaluator.cuda.committed import ModuleMemory, copy_by_kernel
 from vegtts_core.evaluator.cuda.evaluator import CudaEvaluator
@@ -64,10 +64,10 @@ def system(tmp_path: Path) -> tuple[Path, Path]:
 def test_a_process_gets_the_nodes_of_its_own_gpu(system: tuple[Path, Path]) -> None:
     dev, proc = system
     names = [os.path.basename(path) for path in device_nodes("0000:18:00.0", dev, proc)]
-    assert names == ["nvidiactl", "nvidia-uvm", "nvidia1"]
+    assert names == ["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia1"]
     for unknown in ("0000:99:00.0", ""):
         names = [os.path.basename(path) for path in device_nodes(unknown, dev, proc)]
-        assert names == ["nvidiactl", "nvidia-uvm", "nvidia0", "nvidia1"]
+        assert names == ["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia0", "nvidia1"]
 
 
 def test_the_driver_lies_where_it_was_loaded_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +126,30 @@ def test_files_are_given_up_before_a_driver_starts_threads(tmp_path: Path) -> No
         folder.chmod(0o755)
     assert _end_of(lambda: _left(device), lambda: _in_thread(lambda: os.open(device, os.O_RDWR))) == 0
     assert _end_of(lambda: _left(device), lambda: _in_thread(lambda: os.open(other, os.O_RDWR))) == 13
+
+
+def _named(name: str) -> None:
+    """As the driver does with its threads."""
+    with open(f"/proc/self/task/{threading.get_native_id()}/comm", "w") as file:
+        file.write(name)
+
+
+def _left_for_a_gpu() -> sandbox.Sandbox:
+    box = sandbox.take_namespaces()
+    if pid := os.fork():
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) % 256)
+    sandbox.arrange_files(box, 1 << 20)
+    os.open(on_gpu._THREADS, os.O_PATH)
+    sandbox.leave_files(box, [on_gpu._THREADS])
+    return box
+
+
+def test_the_driver_may_name_its_threads_and_write_nothing_else_of_the_process(tmp_path: Path) -> None:
+    assert _end_of(_left_for_a_gpu, lambda: _in_thread(lambda: _named("cuda00001400006"))) == 0
+    assert _end_of(lambda: _left(tmp_path / "none"), lambda: _in_thread(lambda: _named("cuda"))) == 13
+    assert (
+        _end_of(_left_for_a_gpu, lambda: _in_thread(lambda: os.open("/proc/self/coredump_filter", os.O_WRONLY))) == 13
+    )
 
 
 def test_system_calls_are_given_up_by_threads_that_were_there_before(tmp_path: Path) -> None:

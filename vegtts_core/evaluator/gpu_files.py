@@ -10,8 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-#: Nodes that every process with a GPU opens: the driver's own, and that of managed memory.
-_SHARED_NODES = ("nvidiactl", "nvidia-uvm")
+#: Nodes that every process with a GPU opens: the driver's own, and those of managed memory (that of its tools since
+#: driver 570: without it CUDA ends with error 304).
+_SHARED_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")
 #: What the driver looks up of the machine, beyond what every process may read.
 _DRIVER_FOLDERS = ("/sys/devices", "/sys/bus/pci", "/sys/module", "/sys/class", "/etc/nvidia")
 #: Where compilers are, before PATH's usual folders.

@@ -198,7 +198,8 @@ def _open_the_way(paths: list[str]) -> None:
 def leave_files(sandbox: Sandbox, devices: Sequence[str] = (), folders: Sequence[str] = ()) -> None:
     """Give up the user, privileges and files; the process has its scratch folder as its home. With one thread only.
 
-    ``devices``: device nodes that it may use; ``folders``: what it may read beyond what everyone may.
+    ``devices``: what it may write to beyond its scratch folder, device nodes above all; ``folders``: what it may read
+    beyond what everyone may.
     """
     if os.geteuid() == 0:
         if not jail.become_nobody():
