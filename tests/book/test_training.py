@@ -288,9 +288,15 @@ def test_recordings_are_read_and_absence_is_said(monkeypatch, tmp_path):
     assert training_recorded.update_range(found) == "CPU, float32: 0.9× to 9.5×"
     assert "slower in 1 of 2" in training_recorded.update_verdict(found)
     assert training_recorded.absent(*training_recorded.STEPS).endswith("the update on a GPU.")
+    assert training_recorded.decoding_text() == ""
     policies = training_recorded.policies(training_recorded.adapter())
     assert list(policies["policy"]) == ["base", "warm start", "rlvr"]
     assert policies["correct"].iloc[2] == "90% [85%, 95%]" and policies["spread"].iloc[0] == 4
     verdict = training_recorded.adapter_verdict(policies)
     assert "above the untrained policy in every case" in verdict and "above warm start nowhere" in verdict
     assert Table(policies, "tab-x", "c", training_recorded.POLICY_COLUMNS).rows
+
+
+def test_a_decode_step_is_told_as_it_was_measured():
+    text = training_recorded.decoding_text()
+    assert "on an H100" in text and "54 ms and 6.1 ms at 32 rows (8.9×)" in text

@@ -1,7 +1,8 @@
-"""What chapter 3.2 reads from ``data/measurement``: the update's benchmark, and the adapter on evaluation tasks.
+"""What chapter 3.2 reads from ``data/measurement``: updates and decoding timed, the adapter on evaluation tasks.
 
-``grpo_step_cpu.json`` and ``grpo_step_cuda.json`` are written by ``benchmarks/grpo_step.py``; ``embedded_adapter.json``
-holds one row per policy, scaffold and temperature. An edition without one of them says so.
+``grpo_step_cpu.json`` and ``grpo_step_cuda.json`` are written by ``benchmarks/grpo_step.py``,
+``decode_steps_cuda.json`` by ``benchmarks/decode_steps.py``; ``embedded_adapter.json`` holds one row per policy,
+scaffold and temperature. An edition without one of them says so.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from vegtts_core.book.prose import listed, number
 from vegtts_core.book.tables import Column
 
 STEPS = ("grpo_step_cpu", "grpo_step_cuda")
+DECODING = "decode_steps_cuda"
 ADAPTER = "embedded_adapter"
 
 #: Policies in the order of training.
@@ -112,6 +114,22 @@ def update_verdict(found: Sequence[Recording]) -> str:
     worst = number(float(table["deviation"].max()), ".0e")
     text = "It is faster in every case" if slower.empty else f"It is slower in {len(slower)} of {len(table)} cases"
     return f"{text}, and the gradients differ by at most {worst} of their norm."
+
+
+def decoding_text() -> str:
+    """What a decode step takes on a GPU, launched kernel by kernel and as a CUDA graph; empty if not recorded."""
+    found = next(iter(recorded(DECODING)), None)
+    if found is None:
+        return ""
+    steps = [
+        f"{row['plain_ms']:.0f} ms and {row['graph_ms']:.1f} ms at {row['rows']} rows ({row['ratio']:.1f}×)"
+        for row in found.data["rows"]
+    ]
+    return (
+        f"On a GPU a small model's step is mostly launches: on an {found.label} one decode step of the "
+        f"{found.data['model']} model, behind a prompt of {found.data['prompt_tokens']} tokens, takes "
+        f"{listed(steps)}, launched kernel by kernel and replayed as a CUDA graph."
+    )
 
 
 def update_setting(found: Sequence[Recording]) -> str:
