@@ -346,3 +346,10 @@ def test_copies_of_a_recorded_candidate_share_one_verdict():
         known = view[view["fingerprint"].notna()]
         assert (known.groupby(["task", "seed", "fingerprint"])["correct"].nunique() == 1).all()
         assert (known.groupby(["task", "seed", "fingerprint"])["speedup"].nunique() <= 1).all()
+
+
+def test_intervals_are_tried_on_evaluations_that_they_were_not_widened_by():
+    found = retiming.repeated()
+    text = words.held_out_text(found)
+    assert "at least one came later" in text and len(found[found["later"]]) > 1000
+    assert words.held_out_text(found[~found["later"]]) == ""

@@ -20,8 +20,10 @@ from vegtts_core.book.tables import Column
 from vegtts_core.book.winners import readings
 from vegtts_core.evaluator.repeats import noise_part
 from vegtts_core.metrics import GROUP
+from vegtts_core.project import find_project_root
 from vegtts_core.runs import Run
 from vegtts_core.runs.intervals import BETWEEN
+from vegtts_core.runs.repeats import evaluations, pairs, recorded_runs
 from vegtts_core.statistics import mean_effect
 
 Array = NDArray[np.float64]
@@ -35,6 +37,11 @@ WAYS = {
 BUDGETS = (8, 16, 32)
 AGAIN = (2, 4)
 DRAWS = 1000
+
+
+def repeated() -> pd.DataFrame:
+    """Pairs of evaluations of one candidate by whichever recorded runs: `vegtts_core.runs.repeats.pairs`."""
+    return pairs(evaluations(recorded_runs(find_project_root())))
 
 
 def _table(samples: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,9 @@ from vegtts_core.book import published
 from vegtts_core.book.adapting_words import plural
 from vegtts_core.book.beyond_ranking import ratio
 from vegtts_core.book.prose import listed, number
+from vegtts_core.evaluator.settings import BetweenEvaluations, Reach
 from vegtts_core.ranking import Order
+from vegtts_core.runs.repeats import agreement
 from vegtts_core.statistics import Effect, Interval
 
 CHANCE = 0.05
@@ -130,6 +132,24 @@ def agreement_text(table: pd.DataFrame) -> str:
 
 EXPECTED_APART = 0.01
 """Share of pairs of equal 95% intervals that exclude each other where only the error in them is at work (0.6%)."""
+
+
+def held_out_text(found: pd.DataFrame) -> str:
+    """Whether the reach of the intervals holds for evaluations that it was not found from; empty if there are none.
+
+    ``found``: ``beyond_retiming.repeated``.
+    """
+    later = found[found["later"] & found["device"].eq("cuda") & ~found["scaffold"].isin(["forward", "module"])]
+    if later.empty:
+        return ""
+    told = agreement(later, BetweenEvaluations().events)
+    alone = agreement(later, Reach(share=0.0))
+    return (
+        f"How wide they must be was found from a part of the runs. Of {len(later):,} pairs of evaluations of one "
+        f"kernel of which at least one came later, {number(told['disjoint'], '.1%')} exclude each other "
+        f"({number(alone['disjoint'], '.1%')} by the noise alone) and {number(told['contradicting'], '.1%')} "
+        "contradict each other's decision."
+    )
 
 
 def agreement_verdict(table: pd.DataFrame) -> str:

@@ -28,6 +28,16 @@ from vegtts_core.runs.files import canonical_json
 from vegtts_core.runs.intervals import BETWEEN, evaluated_on
 from vegtts_core.runs.store import Run, load_run
 
+#: The GPU's runs that the defaults of ``between_evaluations`` were found from. Whatever was measured later tests them.
+CALIBRATED_ON = frozenset(
+    {
+        "adaptation_h100_t1_42",
+        "adaptation_h100_t1_43",
+        "best_of_n_h100_embedded_1",
+        "best_of_n_h100_template_1",
+        "warm_start_h100",
+    }
+)
 _DECIDED = (Decision.FASTER, Decision.SLOWER, Decision.SAME)
 
 
@@ -74,13 +84,18 @@ def _positive(value: Any) -> bool:
 
 
 def pairs(found: pd.DataFrame) -> pd.DataFrame:
-    """All pairs of evaluations of one candidate under one set of conditions: columns of both, ``_1`` the lower one."""
+    """All pairs of evaluations of one candidate under one set of conditions: columns of both, ``_1`` the lower one.
+
+    ``later``: whether at least one of the two is by a run that is not among `CALIBRATED_ON`.
+    """
     keys = ["where", "device", "scaffold", "task", "fingerprint"]
+    found = found.assign(later=~found["run"].isin(CALIBRATED_ON))
     rows = []
     for key, group in found.groupby(keys, sort=False):
-        ordered = group.sort_values("log")[["log", "low", "high"]].to_numpy()
-        rows += [(*key, *one, *other) for one, other in itertools.combinations(ordered, 2)]  # type: ignore[misc]
-    return pd.DataFrame(rows, columns=[*keys, "log_1", "low_1", "high_1", "log_2", "low_2", "high_2"])
+        ordered = group.sort_values("log")[["log", "low", "high", "later"]].to_numpy()
+        both = itertools.combinations(ordered, 2)
+        rows += [(*key, *one[:3], *other[:3], bool(one[3] or other[3])) for one, other in both]  # type: ignore[misc]
+    return pd.DataFrame(rows, columns=[*keys, "log_1", "low_1", "high_1", "log_2", "low_2", "high_2", "later"])
 
 
 def agreement(found: pd.DataFrame, reach: Reach, minimum_effect: float = SoundSettings().minimum_effect) -> pd.Series:
