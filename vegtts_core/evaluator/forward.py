@@ -15,11 +15,12 @@ from vegtts_core.evaluator.cores import threads
 from vegtts_core.evaluator.floors import Floors, cpu_ceilings
 from vegtts_core.evaluator.outcome import Outcome, Stages, failed
 from vegtts_core.evaluator.published import PublishedProtocol
+from vegtts_core.evaluator.reference_runs import ReferenceLost
 from vegtts_core.evaluator.round_trip import empty_round_trip
 from vegtts_core.evaluator.sandbox import Layer
 from vegtts_core.evaluator.session import TaskSession
 from vegtts_core.evaluator.settings import EvaluatorSettings
-from vegtts_core.evaluator.sound import ReferenceLost, SoundProtocol
+from vegtts_core.evaluator.sound import SoundProtocol
 from vegtts_core.evaluator.timing_lock import TimingLock
 from vegtts_core.evaluator.types import ErrorKind, Measurement, ProtocolName, Stage, Verdict
 from vegtts_core.evaluator.warm_process import WarmProcess

@@ -12,9 +12,9 @@ import torch
 
 from vegtts_core.evaluator.outcome import Outcome, Stages, failed
 from vegtts_core.evaluator.processes import CandidateFailure
+from vegtts_core.evaluator.reference_runs import reference_runs
 from vegtts_core.evaluator.runner import Runner
 from vegtts_core.evaluator.session import TaskSession
-from vegtts_core.evaluator.sound import reference_runs
 from vegtts_core.evaluator.timing_lock import TimingLock
 from vegtts_core.evaluator.timing_statistics import decide_published, published_speedup
 from vegtts_core.evaluator.types import ErrorKind, Measurement, Stage

@@ -22,19 +22,25 @@ import contextlib
 import math
 import secrets
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 
-from vegtts_core.errors import UserError
 from vegtts_core.evaluator.answers import Draw, Inputs, close_to_timed, scaled_error
 from vegtts_core.evaluator.outcome import Outcome, Stages, failed
 from vegtts_core.evaluator.processes import CandidateFailure
+from vegtts_core.evaluator.reference_runs import reference_runs
 from vegtts_core.evaluator.runner import Call, Runner
 from vegtts_core.evaluator.session import TaskSession
 from vegtts_core.evaluator.shared_memory import Arena, identical
-from vegtts_core.evaluator.sound_result import measurement_of, spanning, summary, worked_on
+from vegtts_core.evaluator.sound_result import (
+    between_evaluations,
+    enough,
+    measurement_of,
+    spanning,
+    summary,
+    worked_on,
+)
 from vegtts_core.evaluator.timing_lock import TimingLock
 from vegtts_core.evaluator.types import Decision, ErrorKind, Measurement, Stage
 from vegtts_core.scaffolds.types import Candidate
@@ -43,10 +49,6 @@ from vegtts_core.scaffolds.types import Candidate
 _FEWEST_PAIRS = 6
 #: How often a hidden check comes before a pair, beside those that every candidate gets.
 _HIDDEN_ONE_IN = 6
-
-
-class ReferenceLost(Exception):
-    """The reference's process ended while a candidate was measured: not by its own doing."""
 
 
 class SoundProtocol:
@@ -210,6 +212,7 @@ class SoundProtocol:
         budget = max(draw.budget for draw in session.draws[: settings.benchmark_draws])
         reference_calls: list[Call] = []
         candidate_calls: list[Call] = []
+        reach = settings.between_evaluations.reach(session.output.tensors[0].device.type, self._candidate.scaffold)
         with self._lock.measuring():
             reference = session.reference
             with reference_runs(session):
@@ -231,7 +234,8 @@ class SoundProtocol:
                     candidate_calls.append(ours)
                 result = summary(reference_calls, candidate_calls, self._candidate.scaffold != "forward")
                 spent = time.monotonic() - start
-                if len(candidate_calls) >= settings.min_pairs and result[0].half_width <= settings.half_width:
+                between = between_evaluations(reference_calls, result[1], reach)
+                if len(candidate_calls) >= settings.min_pairs and enough(result[0], between, settings.half_width):
                     break
                 if pairs >= settings.max_pairs or process.seconds_left < 2 * spent / pairs:
                     break
@@ -241,7 +245,6 @@ class SoundProtocol:
             raise CandidateFailure(
                 ErrorKind.LATE_WORK, "It went on working after it had said that it was done and the clock had stopped."
             )
-        reach = settings.between_evaluations.reach(session.output.tensors[0].device.type, self._candidate.scaffold)
         return measurement_of(*result, reference_calls, pairs - len(candidate_calls), watch.states, settings, reach)
 
     def _pair(self, process: Runner, reference: Runner, number: int, budget: float) -> tuple[Call, Call]:
@@ -281,20 +284,3 @@ class SoundProtocol:
             else:
                 calls[False] = self._call(process, session.output)
         return calls[True], calls[False]
-
-
-@contextlib.contextmanager
-def reference_runs(session: TaskSession) -> Iterator[None]:
-    """A failure of the reference's process is not the candidate's failure."""
-    try:
-        yield
-    except CandidateFailure as failure:
-        session.drop_reference()
-        if failure.kind is ErrorKind.TIMEOUT:
-            session.reference_timeouts += 1
-        if session.reference_timeouts > 1:  # once may be another process's doing
-            raise UserError(
-                f"The reference of {session.task.key} takes longer than limits.call_seconds = "
-                f"{session.settings.limits.call_seconds:g} s: raise that limit or take the task at a smaller size."
-            ) from None
-        raise ReferenceLost(failure.reason) from None
