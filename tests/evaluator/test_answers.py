@@ -6,6 +6,8 @@ import copy
 
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from vegtts_core.evaluator import EvaluatorSettings
 from vegtts_core.evaluator.answers import Draw, close_to_timed, make_draw, run_reference, scaled_error
@@ -122,3 +124,22 @@ def test_timed_outputs_are_compared_with_the_references_own(tasks: dict[str, Tas
     state = torch.get_rng_state()
     close_to_timed(matmul, draw.inputs, near, draw.expected, draw.budget)
     assert torch.equal(state, torch.get_rng_state())
+
+
+@given(
+    st.lists(st.tuples(st.floats(width=32), st.floats(-1e-4, 1e-4)), min_size=1, max_size=40),
+    st.sampled_from([0.0, 1e-5, 1e-4]),
+)
+def test_the_quick_comparison_says_what_the_whole_one_says(values: list[tuple[float, float]], budget: float) -> None:
+    """NaN, infinities, zeros, and errors around the budget: as by the rule, element by element."""
+    matmul = get_task("1")
+    r = torch.tensor([value for value, _ in values], dtype=torch.float32)
+    y = r * (1 + torch.tensor([error for _, error in values], dtype=torch.float32))
+    exact, other = r.double(), y.double()
+    scale = torch.where(exact.isfinite(), exact, 0.0).square().mean().sqrt()
+    equal = (other == exact) | (other.isnan() & exact.isnan())
+    near = ((other - exact).abs() <= 2 * budget * (exact.abs() + scale)) & exact.isfinite()
+    # Where the two sides of the rule are equal but for the last digit, either answer is right.
+    margins = (other - exact).abs() - 2 * budget * (exact.abs() + scale)
+    assume(not bool((margins.abs() <= 1e-9 * exact.abs()).logical_and(margins != 0).any()))
+    assert close_to_timed(matmul, [], y, r, budget) == bool((equal | near).all())

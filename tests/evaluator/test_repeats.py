@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vegtts_core.evaluator import BetweenEvaluations, Decision, Reach, SoundSettings
 from vegtts_core.evaluator.repeats import noise_part, reach_between, reach_of_tasks, reach_to_truth
 from vegtts_core.evaluator.runner import Call
-from vegtts_core.evaluator.sound_result import measurement_of, spanning, summary
+from vegtts_core.evaluator.sound_result import enough, measurement_of, spanning, summary
 from vegtts_core.evaluator.timing_statistics import Interval, decide, estimate, widened
 
 logs = st.floats(-3, 3)
@@ -140,6 +140,13 @@ def test_a_measurement_says_which_part_of_its_interval_it_is() -> None:
     assert (both.speedup_low, both.between_evaluations) == (found.speedup_low, found.between_evaluations)
     slower = measurement_of(*summary(candidate, reference, False), candidate, 0, (), settings, Reach(share=0.8))
     assert slower.decision is Decision.UNDECIDED
+
+
+def test_timing_goes_on_until_more_pairs_would_hardly_narrow_the_interval() -> None:
+    interval = Interval(0.0, -0.03, 0.02)
+    assert not enough(interval, 0.0, 0.01) and not enough(interval, 0.05, 0.01)
+    assert enough(interval, 0.06, 0.01) and enough(interval, 0.0, 0.03)
+    assert widened(Interval(0, -0.03, 0.03), 0.06).half_width < 1.12 * 0.06
 
 
 def test_each_way_of_timing_has_its_own() -> None:

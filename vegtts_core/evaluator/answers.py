@@ -310,6 +310,12 @@ def _indices_right(task: Task, inputs: Inputs, output: torch.Tensor) -> bool:
     return bool(((chosen == best) | (chosen.isnan() & best.isnan())).all())
 
 
+def _within(y: torch.Tensor, r: torch.Tensor, budget: float) -> bool:
+    """Whether all is finite and within the budget: of right outputs nearly always, so in as few passes as possible."""
+    scale = torch.linalg.vector_norm(r) / r.numel() ** 0.5
+    return bool((y - r).abs_().sub_(r.abs().mul_(budget)).amax() <= budget * scale)
+
+
 def close_to_timed(task: Task, inputs: Inputs, output: torch.Tensor, reference: torch.Tensor, budget: float) -> bool:
     """Whether the output of a timed call agrees with the reference's float32 output on the same inputs.
 
@@ -324,8 +330,10 @@ def close_to_timed(task: Task, inputs: Inputs, output: torch.Tensor, reference: 
     sample = _SAMPLE[y.device.type]
     if y.numel() > sample:
         places = torch.randint(y.numel(), (sample,), generator=_secret(y.device), device=y.device)
-        y, r = y[places], r[places]
+        y, r = y.index_select(0, places), r.index_select(0, places)  # several times as fast as y[places]
     y, r = y.double(), r.double()
+    if y.numel() and _within(y, r, 2 * budget):
+        return True
     scale = torch.where(r.isfinite(), r, 0.0).square().mean().sqrt()
     near = (y - r).abs() <= 2 * budget * (r.abs() + scale)
     return bool((_same(y, r) | (near & r.isfinite())).all())

@@ -116,10 +116,11 @@ class SoundSettings(_Settings):
     warmup: int = Field(default=3, ge=0)
     """Untimed calls of each side before the first pair; their outputs are checked like all others."""
     half_width: float = Field(default=0.01, gt=0)
-    """Timing stops when the 95% interval of the noise in the log-ratio is within this distance of its centre."""
+    """Timing stops when the 95% interval of the noise in the log-ratio is within this distance of its centre, or within
+    half of what differs between evaluations."""
     min_pairs: int = Field(default=8, ge=6)
     max_pairs: int = Field(default=48, ge=6)
-    max_seconds: float = Field(default=1.5, gt=0)
+    max_seconds: float = Field(default=1.1, gt=0)
     """Cap on timing, including new inputs and checks between calls; six pairs are taken in any case."""
     minimum_effect: float = Field(default=0.02, ge=0)
     """A candidate is faster only if the lower bound of its speedup exceeds 1 plus this."""
@@ -127,7 +128,7 @@ class SoundSettings(_Settings):
     """Further pairs of new processes that must also say *faster* before it is said."""
     between_evaluations: BetweenEvaluations = BetweenEvaluations()
     """What the interval holds beside the noise within one pair of processes."""
-    pool_mib: int = Field(default=512, ge=0)
+    pool_mib: int = Field(default=1024, ge=0)
     """Memory for inputs of timed calls that a task's candidates share; beyond it they are drawn for each candidate."""
 
 

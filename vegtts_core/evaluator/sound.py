@@ -34,7 +34,14 @@ from vegtts_core.evaluator.reference_lost import reference_runs
 from vegtts_core.evaluator.runner import Call, Runner
 from vegtts_core.evaluator.session import TaskSession
 from vegtts_core.evaluator.shared_memory import Arena, identical
-from vegtts_core.evaluator.sound_result import measurement_of, spanning, summary, worked_on
+from vegtts_core.evaluator.sound_result import (
+    between_evaluations,
+    enough,
+    measurement_of,
+    spanning,
+    summary,
+    worked_on,
+)
 from vegtts_core.evaluator.timing_lock import TimingLock
 from vegtts_core.evaluator.types import Decision, ErrorKind, Measurement, Stage
 from vegtts_core.scaffolds.types import Candidate
@@ -227,6 +234,7 @@ class SoundProtocol:
         budget = max(draw.budget for draw in session.draws[: settings.benchmark_draws])
         reference_calls: list[Call] = []
         candidate_calls: list[Call] = []
+        reach = settings.between_evaluations.reach(session.output.tensors[0].device.type, self._candidate.scaffold)
         with self._lock.measuring():
             reference = session.reference
             with reference_runs(session):
@@ -248,7 +256,8 @@ class SoundProtocol:
                     candidate_calls.append(ours)
                 result = summary(reference_calls, candidate_calls, self._candidate.scaffold != "forward")
                 spent = time.monotonic() - start
-                if len(candidate_calls) >= settings.min_pairs and result[0].half_width <= settings.half_width:
+                between = between_evaluations(reference_calls, result[1], reach)
+                if len(candidate_calls) >= settings.min_pairs and enough(result[0], between, settings.half_width):
                     break
                 if pairs >= settings.max_pairs or process.seconds_left < 2 * spent / pairs:
                     break
@@ -261,7 +270,6 @@ class SoundProtocol:
         if self._alone:
             reference_calls = beside.unslowed(self._alone, reference_calls)
             result = summary(reference_calls, candidate_calls, self._candidate.scaffold != "forward")
-        reach = settings.between_evaluations.reach(session.output.tensors[0].device.type, self._candidate.scaffold)
         return measurement_of(*result, reference_calls, pairs - len(candidate_calls), watch.states, settings, reach)
 
     def _pair(self, process: Runner, reference: Runner, number: int, budget: float) -> tuple[Call, Call]:

@@ -26,6 +26,19 @@ def summary(reference: list[Call], candidate: list[Call], charge: bool) -> tuple
     return estimate(ratios), seconds
 
 
+def between_evaluations(reference: list[Call], seconds: tuple[float, ...], reach: Reach) -> float:
+    """Half-width of what differs between evaluations of such calls: by the shorter one's median. 0 without calls."""
+    return reach.of(min(map(statistics.median, ([call.seconds for call in reference], seconds)))) if seconds else 0.0
+
+
+def enough(interval: Interval, between: float, half_width: float) -> bool:
+    """Whether the noise is so small that timing may stop: as asked, or half of what differs between evaluations.
+
+    That part is the same in all pairs. Beside it, noise of half its size makes the interval an eighth wider.
+    """
+    return interval.half_width <= max(half_width, between / 2)
+
+
 def measurement_of(
     interval: Interval,
     candidate_seconds: tuple[float, ...],
@@ -39,8 +52,7 @@ def measurement_of(
 
     Its interval holds the noise and what differs between evaluations, whatever the decision.
     """
-    usual = [statistics.median(seconds) for seconds in (candidate_seconds, [c.seconds for c in reference]) if seconds]
-    between = reach.of(min(usual)) if usual else 0.0
+    between = between_evaluations(reference, candidate_seconds, reach)
     interval = widened(interval, between)
     return Measurement(
         correct=True,
