@@ -153,8 +153,10 @@ def test_policies_share_a_cell_where_they_share_a_verdict() -> None:
 
 
 def test_figure_one_has_the_paper_beside_both_protocols() -> None:
-    views = {name: metrics.under(table(True), name) for name in ("published", "sound")}
+    views = {f"here, {name}": metrics.under(table(True), name) for name in ("published", "sound")}
     frame = verdicts.figure_one(views)
+    here = frame[frame["source"] != "paper"]
+    assert (here["high"] > here["low"]).all()  # also where every task agrees
     assert set(frame["source"]) == {"paper", "here, published", "here, sound"}
     assert frame.loc[frame["strategy"] == "TTT, per sample", "value"].item() == 0.306
 

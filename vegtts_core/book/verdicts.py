@@ -18,6 +18,7 @@ import pandas as pd
 from vegtts_core import selection
 from vegtts_core.book import published
 from vegtts_core.book.prose import MISSING, number
+from vegtts_core.book.scaling import with_width
 from vegtts_core.book.tables import Column
 from vegtts_core.statistics import Effect, Interval, mean_interval
 
@@ -249,7 +250,10 @@ def sample_share(view: pd.DataFrame) -> Interval:
 
 
 def figure_one(views: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Long table for the intro's figure: columns strategy, source, value, low, high (NaN where nothing is known)."""
+    """Long table for the intro's figure: columns strategy, source, value, low, high (NaN where nothing is known).
+
+    ``views``: a search's samples under one protocol, by the source that they are shown as.
+    """
     paper = published.table("5.3")["fast_1"]
     rows: list[tuple[str, str, float, float, float]] = [
         (str(name), "paper", float(value), math.nan, math.nan) for name, value in paper.items()
@@ -259,10 +263,13 @@ def figure_one(views: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         "Best-of-N, per sample": "headline/subset-1-best-of-n-per-sample/value",
     }
     rows += [(name, "paper", float(published.value(path)), math.nan, math.nan) for name, path in extra.items()]
-    for protocol, view in views.items():
+    for source, view in views.items():
         table = selection.aggregate_strategies(selection.evaluate_strategies(view))
-        for row in table.to_dict("records"):
-            rows.append((row["strategy"], f"here, {protocol}", row["success"], row["low"], row["high"]))
-        share = sample_share(view)
-        rows.append(("Best-of-N, per sample", f"here, {protocol}", share.estimate, share.low, share.high))
+        shares = {
+            row["strategy"]: Interval(row["success"], row["low"], row["high"], row["tasks"])
+            for row in table.to_dict("records")
+        }
+        for name, share in (shares | {"Best-of-N, per sample": sample_share(view)}).items():
+            shown, _ = with_width(share)
+            rows.append((name, source, shown.estimate, shown.low, shown.high))
     return pd.DataFrame(rows, columns=["strategy", "source", "value", "low", "high"])
