@@ -1,6 +1,7 @@
 """Sections of 5.1, 5.2 and C on the study's runs: cases made by hand, and the recorded runs."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from made_tables import grid, sample, table
@@ -83,13 +84,16 @@ def test_every_recorded_run_of_the_study_has_its_card_and_its_command_once() -> 
 
 
 def test_runs_that_began_from_different_adapters_are_told_apart() -> None:
-    runs = compute.runs()
-    text = compute.starts_text(runs)
-    for name, run in runs.items():
-        if run.manifest["policy"]["name"] != "embedded" and compute.start(run):
-            assert compute.start(run) in text and f"`{name}`" in text
-    (one, *_) = (run for run in runs.values() if compute.start(run))
+    (one, *_) = (run for run in compute.runs().values() if compute.start(run))
     assert compute.starts_text({"a": one, "b": one}) == ""
+    policy = one.manifest["policy"] | {"adapter_sha256": "f" * 64}
+    other = replace(one, manifest=one.manifest | {"policy": policy})
+    text = compute.starts_text({"a": one, "b": one, "c": other})
+    assert f"`{compute.start(one)}` (`a` and `b`)" in text and "`ffffffff` (`c`)" in text
+
+
+def test_the_studys_runs_of_one_policy_began_from_one_adapter() -> None:
+    assert compute.starts_text(compute.runs()) == ""
 
 
 def test_recorded_searches_fill_every_table() -> None:

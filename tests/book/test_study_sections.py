@@ -103,11 +103,14 @@ def test_the_recorded_trajectories_are_told_apart_and_have_their_control() -> No
     noise = variants.learning(variants.pairs("recorded", "cpu", runs)).set_index("measure").loc["correct"]
     estimates = [noise[name].interval.estimate for name in ("gap", "real", "shuffled")]
     assert estimates[0] == pytest.approx(estimates[1] - estimates[2])
-    (pair,) = [pair for pair in variants.pairs("recorded", "cpu", runs) if pair.control is not None]
-    one, two = (
-        (side.manifest["policy"], side.manifest["remeasured"]["commit"]) for side in (pair.variant, pair.control)
-    )
-    assert pair.shuffled and one == two  # the same weights at the start, judged by the same evaluator
+    pairs = [pair for pair in variants.pairs("recorded", "cpu", runs) if pair.control is not None]
+    assert sum(pair.shuffled for pair in pairs) == 1 and len({pair.what for pair in pairs}) == len(pairs)
+    for pair in pairs:  # the same weights at the start, judged by the same rules
+        assert pair.control is not None
+        one, two = (
+            (side.manifest["policy"], side.manifest["parameters"]["evaluator"]) for side in (pair.variant, pair.control)
+        )
+        assert one == two
     for run, (_, part) in zip(found.values(), study.ends(found).groupby("source", sort=False), strict=True):
         steps = run.samples["step"].to_numpy()
         right = run.samples["sound_correct"].to_numpy(dtype=bool) & (steps == steps.max())

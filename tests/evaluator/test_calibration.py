@@ -39,7 +39,8 @@ def test_a_run_and_its_continuation(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert [(row["task"], row["protocol"], row["repeat"]) for row in rows] == [
         ("level1/88", protocol, repeat) for protocol in ("published", "sound") for repeat in (0, 1)
     ]
-    assert all(row["correct"] and 0.3 < row["speedup"] < 3 for row in rows)
+    # Few calls on a machine where other tests run: the published protocol's point estimates can be far off.
+    assert all(row["correct"] and 0.1 < row["speedup"] < 10 for row in rows)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["kind"] == "calibration" and manifest["files"]["calibration.parquet"]["rows"] == 4
     written = (tmp_path / "calibration.parquet").read_bytes()

@@ -122,8 +122,9 @@ def test_files_are_given_up_before_a_driver_starts_threads(tmp_path: Path) -> No
     for path in (device, other):
         path.write_text("x")
         path.chmod(0o666)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.name.startswith(("pytest", "popen")) or folder == tmp_path:  # side by side there is one more
+            folder.chmod(0o755)
     assert _end_of(lambda: _left(device), lambda: _in_thread(lambda: os.open(device, os.O_RDWR))) == 0
     assert _end_of(lambda: _left(device), lambda: _in_thread(lambda: os.open(other, os.O_RDWR))) == 13
 
