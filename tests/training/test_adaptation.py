@@ -18,7 +18,8 @@ import torch
 import yaml
 
 from vegtts_core.errors import UserError
-from vegtts_core.policy.load import ORIGIN, LoraParameters, load_policy, load_trainable
+from vegtts_core.policy.folders import ORIGIN
+from vegtts_core.policy.load import LoraParameters, load_policy, load_trainable
 from vegtts_core.runs.store import load_run
 from vegtts_core.training import adaptation
 from vegtts_core.training.adaptation import adapt

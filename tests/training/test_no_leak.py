@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vegtts_core.policy.embedded import EMBEDDED_ADAPTER
-from vegtts_core.policy.load import ORIGIN
+from vegtts_core.policy.folders import ORIGIN
 from vegtts_core.project import recorded_folder
 from vegtts_core.runs.store import load_run
 from vegtts_core.scaffolds.assemble import reference_class

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vegtts_core.policy.load import ORIGIN, load_policy
+from vegtts_core.policy.folders import ORIGIN
+from vegtts_core.policy.load import load_policy
 from vegtts_core.runs.store import load_run
 from vegtts_core.tasks import load_tasks
 from vegtts_core.training.__main__ import main

@@ -20,8 +20,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from vegtts_core.errors import UserError
 from vegtts_core.policy.embedded import EMBEDDED, embedded_gguf
+from vegtts_core.policy.folders import TEXTS
 from vegtts_core.policy.gguf import converted_folder
-from vegtts_core.policy.load import TEXTS
 
 
 @dataclass(frozen=True)

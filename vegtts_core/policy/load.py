@@ -1,11 +1,10 @@
 """From a name to a policy: the embedded model, a folder, a GGUF file or a hub id; an adapter, a dtype, a device.
 
-It knows where files lie and which of them are hashed; it knows nothing of sampling.
+Where their files lie is ``folders``'; it knows nothing of sampling.
 """
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -13,8 +12,6 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import peft
 import torch
 import transformers
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from pydantic import Field
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
@@ -22,8 +19,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from vegtts_core.errors import UserError
 from vegtts_core.parameters import Parameters
 from vegtts_core.policy.cache import files_sha256
-from vegtts_core.policy.embedded import EMBEDDED, EMBEDDED_ADAPTER, embedded_gguf
-from vegtts_core.policy.gguf import converted_folder
+from vegtts_core.policy.embedded import EMBEDDED
+from vegtts_core.policy.folders import (
+    TEXTS,
+    adapter_folder,
+    first_line,
+    local_folder,
+    model_folder,
+    snapshot,
+    weight_files,
+)
 from vegtts_core.policy.requests import eos_ids
 from vegtts_core.policy.served import ServedParameters
 from vegtts_core.policy.transformers_policy import TransformersPolicy
@@ -35,14 +40,6 @@ if TYPE_CHECKING:
 
 #: The name under which ``load_policy`` knows a model behind a server, alone or before a colon and the model's name.
 SERVED = "served"
-#: Small files of a model: configuration, tokenizer, chat template.
-TEXTS = ["*.json", "*.txt", "*.jinja", "*.model"]
-#: The adapter's files, both hashed: its scale is in the configuration.
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-#: Beside them, where training wrote it: the sha256 of the weights that the adapter belongs to, and how it was made.
-ORIGIN = "origin.json"
-
-
 Kind = TypeVar("Kind", bound=StrEnum)
 
 
@@ -135,14 +132,14 @@ def load_vllm(
 
     _choice(Precision, dtype, "dtype")
     place = torch.device(require_vllm(_choice(Device, device, "device")))
-    folder = _model_folder(name)
+    folder = model_folder(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         stated = GenerationConfig.from_pretrained(folder) if (folder / "generation_config.json").is_file() else None
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _unloadable(name, error) from error
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    identity = policy_identity(name, files_sha256(_weights(folder)), None, dtype, place, versions)
+    identity = policy_identity(name, files_sha256(weight_files(folder)), None, dtype, place, versions)
     eos = eos_ids(getattr(stated, "eos_token_id", None), tokenizer)
     policy = VllmPolicy(folder, tokenizer, eos, identity, parameters, adapters)
     if adapter is not None:
@@ -232,8 +229,8 @@ def load_model(
             f"The weights of {name} are not in this process, and whatever trains or scores by them needs them here: "
             "name a folder, a GGUF file or a hub id instead of a server."
         )
-    folder = _model_folder(name)
-    weights = _weights(folder)
+    folder = model_folder(name)
+    weights = weight_files(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, precision.value))
@@ -243,16 +240,9 @@ def load_model(
     return model, tokenizer, files_sha256(weights), versions
 
 
-def _weights(folder: Path) -> list[Path]:
-    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
-    if not weights:
-        raise UserError(f"{folder} holds no weights (*.safetensors): name the folder that save_pretrained wrote.")
-    return weights
-
-
 def _unloadable(name: str, error: Exception) -> UserError:
     return UserError(
-        f"{name} cannot be loaded as a causal language model ({_first_line(error)}): name a folder, a GGUF file or "
+        f"{name} cannot be loaded as a causal language model ({first_line(error)}): name a folder, a GGUF file or "
         "a hub id of one that transformers knows without remote code."
     )
 
@@ -273,79 +263,14 @@ def _device(device: Device) -> torch.device:
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of ``embedded``, a folder, a GGUF file or a hub id, without weights. Raises UserError."""
-    folder = _local_folder(name) or _snapshot(name, TEXTS)
+    folder = local_folder(name) or snapshot(name, TEXTS)
     try:
         return AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(
-            f"{name} has no tokenizer that can be loaded ({_first_line(error)}): name a folder, a GGUF file or a hub "
+            f"{name} has no tokenizer that can be loaded ({first_line(error)}): name a folder, a GGUF file or a hub "
             "id of a model that transformers knows without remote code."
         ) from error
-
-
-def _local_folder(name: str) -> Path | None:
-    if name == EMBEDDED:
-        return converted_folder(embedded_gguf())
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise UserError(f"There is no GGUF file {name}: check the path.")
-        return converted_folder(path)
-    return None
-
-
-def _model_folder(name: str) -> Path:
-    if (local := _local_folder(name)) is not None:
-        return local
-    folder = _snapshot(name, ["*.safetensors", *TEXTS])
-    return folder if any(folder.glob("*.safetensors")) else _snapshot(name, ["*.bin", *TEXTS])
-
-
-def _snapshot(name: str, patterns: list[str]) -> Path:
-    """The local folder of a hub id, downloaded if the hub can be reached."""
-    repository, _, revision = name.partition("@")
-    try:
-        return Path(
-            snapshot_download(
-                repository,
-                revision=revision or None,
-                allow_patterns=patterns,
-                ignore_patterns=["original/*", "consolidated*", "onnx/*"],
-            )
-        )
-    except HFValidationError as error:
-        raise UserError(f"{name} is neither a folder nor a hub id (owner/model): check its spelling.") from error
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise UserError(
-            f"{name} is not a local folder and is not in the Hugging Face cache, and the hub did not give it "
-            f"({type(error).__name__}): check its spelling, or download it while HF_HUB_OFFLINE is unset."
-        ) from error
-
-
-def adapter_folder(adapter: str, weights: str) -> tuple[Path, str]:
-    """Where the adapter lies (``embedded``, a folder or a hub id), and its digest.
-
-    Raises UserError where it is missing, half written, or of another model than the one with sha256 ``weights``.
-    """
-    path = EMBEDDED_ADAPTER if adapter == EMBEDDED else Path(adapter).expanduser()
-    folder = path if path.is_dir() else _snapshot(adapter, [*ADAPTER_FILES, ORIGIN])
-    files = [folder / file for file in ADAPTER_FILES]
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
-        raise UserError(
-            f"The adapter {adapter} has no {missing[0]}: name the folder that peft's save_pretrained wrote."
-        )
-    origin = folder / ORIGIN
-    if origin.is_file():
-        stated = json.loads(origin.read_text(encoding="utf-8"))
-        if stated["weights_sha256"] != weights:
-            raise UserError(
-                f"The adapter {adapter} was trained on {stated.get('policy', 'another model')} (weights "
-                f"{stated['weights_sha256'][:12]}…), and this model has {weights[:12]}…: use it on its own model."
-            )
-    return folder, files_sha256(files)
 
 
 def load_adapter(
@@ -361,16 +286,12 @@ def load_adapter(
         adapted = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     except SafetensorError as error:
         raise UserError(
-            f"The adapter {adapter} is damaged or only half written ({_first_line(error)}): use an earlier checkpoint."
+            f"The adapter {adapter} is damaged or only half written ({first_line(error)}): use an earlier checkpoint."
         ) from error
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
         raise UserError(
-            f"The adapter {adapter} does not fit the model ({_first_line(error)}): name one that was trained on it."
+            f"The adapter {adapter} does not fit the model ({first_line(error)}): name one that was trained on it."
         ) from error
     if adapted.active_peft_config.is_prompt_learning:
         raise UserError(f"The adapter {adapter} adds tokens to the prompt: use one of the LoRA kind.")
     return adapted, digest  # type: ignore[return-value]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -14,7 +14,7 @@ from typing import Any
 
 from vegtts_core.errors import UserError
 from vegtts_core.policy.cache import files_sha256
-from vegtts_core.policy.load import ADAPTER_FILES, ORIGIN
+from vegtts_core.policy.folders import ADAPTER_FILES, ORIGIN
 from vegtts_core.runs.files import write_json
 
 DONE = "complete.json"

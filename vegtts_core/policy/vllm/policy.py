@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from vegtts_core.errors import UserError
 from vegtts_core.policy.decode import NOT_FINITE, Row
-from vegtts_core.policy.load import adapter_folder
+from vegtts_core.policy.folders import adapter_folder
 from vegtts_core.policy.render import prompt_token_ids
 from vegtts_core.policy.requests import Report, check_context, check_sampling, check_scoring, open_rows
 from vegtts_core.policy.types import (
