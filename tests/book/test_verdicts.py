@@ -161,6 +161,12 @@ def test_figure_one_has_the_paper_beside_both_protocols() -> None:
     assert frame.loc[frame["strategy"] == "TTT, per sample", "value"].item() == 0.306
 
 
+def test_what_a_clock_can_see_is_its_width_over_the_minimum_effect() -> None:
+    rows = pd.DataFrame({"task": "t", "fingerprint": ["a", "b", "b"], "sound_speedup": [1.1, 2.0, 2.0]})
+    rows["sound_speedup_low"] = rows["sound_speedup"] / 1.05
+    assert verdicts.speedup_needed(rows) == pytest.approx(1.02 * 1.05)
+
+
 def test_a_wrong_candidate_that_is_paid_contradicts_the_claim() -> None:
     honest, wrong = (
         {"name": name, "published": {"reward": 1.2}, "sound": {"reward": reward}}

@@ -20,6 +20,7 @@ from vegtts_core.book import published
 from vegtts_core.book.prose import MISSING, number
 from vegtts_core.book.scaling import with_width
 from vegtts_core.book.tables import Column
+from vegtts_core.evaluator.settings import SoundSettings
 from vegtts_core.statistics import Effect, Interval, mean_interval
 
 NAN = float("nan")
@@ -238,6 +239,16 @@ def sizes(samples: pd.DataFrame) -> str:
         return ""
     groups = samples.groupby(["task", "seed", "step"]).size()
     return f"{samples['task'].nunique()}×{samples['seed'].nunique()}×{int(groups.max())}"
+
+
+def speedup_needed(samples: pd.DataFrame) -> float:
+    """The speedup at which half of a run's correct candidates would be called faster, by the widths of their intervals.
+
+    NaN where none has an interval.
+    """
+    found = samples.drop_duplicates(["task", "fingerprint"])
+    widths = (found["sound_speedup"].astype(float) / found["sound_speedup_low"].astype(float)).dropna()
+    return (1 + SoundSettings().minimum_effect) * float(widths.median())
 
 
 def sample_share(view: pd.DataFrame) -> Interval:
