@@ -261,7 +261,7 @@ def test_recorded_files_are_shown(name):
     """Whatever is recorded has the shape that the chapter expects; what is not is skipped."""
     found = measurement.recorded(name)
     if not found:
-        pytest.skip(f"{name} is not recorded")
+        pytest.skip(f"{name} is not recorded yet: `make record` measures it, on a GPU where its name says so")
     (one,) = found
     if name == "shared_stream":
         shown(stream.table(one), stream.COLUMNS)

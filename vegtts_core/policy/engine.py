@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from abc import ABC, abstractmethod
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -77,14 +78,14 @@ def drawn(logits: torch.Tensor, numbers: np.ndarray, temperature: float) -> np.n
     return torch.stack([column.double() for column in columns], 1).cpu().numpy()
 
 
-class _Stepping:
+class _Stepping(ABC):
     """A session's ``advance``, from its ``step``."""
 
     def __init__(self, run: _Model) -> None:
         self._run = run
 
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def step(self, tokens: torch.Tensor) -> torch.Tensor: ...
 
     def advance(self, tokens: list[int], numbers: np.ndarray, temperature: float) -> np.ndarray:
         column = torch.tensor(tokens, device=self._run.device)[:, None]

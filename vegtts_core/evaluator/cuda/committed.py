@@ -6,6 +6,7 @@ takes turns between contexts), so what a process does meanwhile lengthens the co
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def copy_by_kernel(target: torch.Tensor, source: torch.Tensor) -> None:
         torch.bitwise_or(dense, 0, out=flat)
 
 
-class DeviceMemory:
+class DeviceMemory(ABC):
     """The counterpart of `vegtts_core.evaluator.committed.Memory`: one process's inputs and output on the device."""
 
     def __init__(self, session: CudaSession, inputs: DeviceArena, output: DeviceArena) -> None:
@@ -61,9 +62,9 @@ class DeviceMemory:
         self.copy()
         self._done.record()
 
+    @abstractmethod
     def copy(self) -> None:
         """Queue what `keep` waits for."""
-        raise NotImplementedError
 
     def await_kept(self) -> None:
         """Return when it is there."""
@@ -73,9 +74,9 @@ class DeviceMemory:
         """Return when everything queued is done."""
         torch.cuda.synchronize()
 
+    @abstractmethod
     def is_kept(self) -> bool:
         """Whether the output is what was kept, bit by bit."""
-        raise NotImplementedError
 
 
 class CandidateMemory(DeviceMemory):
