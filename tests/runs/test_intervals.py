@@ -43,6 +43,16 @@ def test_bounds_get_wider_and_nothing_else_changes(name: str) -> None:
     assert new.samples[has][BETWEEN].gt(0).all()
 
 
+def test_what_was_timed_side_by_side_is_known_less_well() -> None:
+    old = load_run(recorded_folder() / "comparison_embedded")
+    told = with_between_evaluations(old)
+    assert old.manifest["parameters"]["evaluator"]["workers"] == 8
+    assert told.samples[BETWEEN].dropna().eq(BetweenEvaluations().side_by_side.share).all()
+    assert "±46" in told.manifest[RULE]
+    center, high = told.samples["sound_speedup"].astype(float), told.samples["sound_speedup_high"].astype(float)
+    assert (np.log(high / center).dropna() >= 0.38 - 1e-9).all()
+
+
 def test_twice_is_once() -> None:
     once = honest_run(recorded_folder() / RUNS[0])
     again = with_between_evaluations(once)
@@ -62,7 +72,7 @@ def test_rows_that_were_measured_with_it_pass_through() -> None:
 
 def test_the_defaults_are_what_recorded_data_ask_for(repeated: pd.DataFrame) -> None:
     asked, used = recorded_reaches(ROOT, repeated), BetweenEvaluations()
-    for name in ("cpu", "events", "modules"):
+    for name in ("cpu", "side_by_side", "events", "modules"):
         wanted, given = getattr(asked, name), getattr(used, name)
         assert wanted.share <= given.share <= wanted.share * 1.1
         assert wanted.seconds <= given.seconds <= wanted.seconds * 1.1
@@ -76,12 +86,14 @@ def test_identical_code_is_called_faster_or_slower_no_more_often_than_an_interva
 
 
 def test_repeated_evaluations_agree_as_often_as_claimed(repeated: pd.DataFrame) -> None:
-    """Kernels on H100s, and candidates on a CPU that had it to themselves; as recorded, they did not."""
+    """Kernels on H100s, candidates on a CPU of their own, and side by side; as recorded, they did not."""
     used = BetweenEvaluations()
     alone = repeated["where"].str.contains('"workers":1,') | repeated["where"].str.contains('"workers":1}')
     kernels, processor = (repeated[alone & repeated["device"].eq(device)] for device in ("cuda", "cpu"))
-    assert len(kernels) > 1500 and len(processor) > 900
-    for found, reach, before in ((kernels, used.events, 0.05), (processor, used.cpu, 0.03)):
+    shared = repeated[~alone]
+    assert len(kernels) > 1500 and len(processor) > 900 and len(shared) > 800
+    cases = ((kernels, used.events, 0.05), (processor, used.cpu, 0.03), (shared, used.side_by_side, 0.05))
+    for found, reach, before in cases:
         assert agreement(found, Reach(share=0))["disjoint"] > before
         told = agreement(found, reach)
         assert told["disjoint"] <= 0.015 and told["contradicting"] == 0

@@ -46,6 +46,8 @@ class RayEvaluators:
         ray = connect(parameters, parameters.devices or settings.workers)
         count = min(require_devices(ray, kind, parameters.address), parameters.devices or 1 << 30)
         take = {"num_gpus": 1} if kind == "GPU" else {"resources": {kind: 1}}
+        if device == "cpu" and count > settings.workers:  # they may share a node, and then its memory
+            settings = settings.model_copy(update={"workers": count})
         remote = ray.remote(num_cpus=0, max_restarts=0, **take)(EvaluationWorker)
         self._count = count
         self._workers = Workers(

@@ -1,7 +1,8 @@
 """Several evaluators on one CPU, each on cores of its own: more candidates per second on a machine with many cores.
 
 Each worker measures one candidate at a time on its cores and knows nothing of the others; they share memory bandwidth
-and the last cache. A speedup is a ratio of calls that alternate, so both sides feel the neighbours alike; still, what a
+and the last cache. A speedup is a ratio of calls that alternate, so both sides feel the neighbours; but not alike, as
+repeated evaluations showed: its intervals are wide (`BetweenEvaluations.side_by_side`). Enough for rewards; what a
 table reports should be measured with one worker. It knows candidates and processes; it knows no runs.
 """
 

@@ -79,23 +79,26 @@ class BetweenEvaluations(_Settings):
 
     The defaults are what recorded data ask for (`vegtts_core.runs.repeats`, rounded up), so that 95% of the intervals
     hold over all tasks and no task refutes it. ``cpu``: the larger of A/A (data/calibration/cpu) and of kernels that
-    several runs evaluated, one at a time on two cores. ``events``: kernels that were evaluated two to eight times, on
-    several H100s. ``modules``: the same share, and the seconds that A/A of calls of 0.3 ms needs
-    (data/calibration/cuda); of longer calls too few are recorded. Another device wants its own reaches: the calibration
-    command finds them.
+    several runs evaluated, one at a time on two cores. ``side_by_side``: candidates that a warm start and the training
+    after it both evaluated, fifteen at a time on sixteen cores; over all tasks together 0.16 would do. ``events``:
+    kernels that were evaluated two to eight times, on several H100s. ``modules``: the same share, and the seconds that
+    A/A of calls of 0.3 ms needs (data/calibration/cuda); of longer calls too few are recorded. Another device wants its
+    own reaches: the calibration command finds them.
     """
 
     cpu: Reach = Reach(share=0.07)
     """Any candidate on a CPU, timed from outside its process."""
+    side_by_side: Reach = Reach(share=0.38)
+    """The same with other evaluators on the same CPU (`EvaluatorSettings.workers`), which share its memory."""
     events: Reach = Reach(share=0.009)
     """Kernels on a GPU, between events on the device."""
     modules: Reach = Reach(share=0.009, seconds=38e-6)
     """Bodies of ``forward`` on a GPU, timed from outside their process."""
 
-    def reach(self, device: str, scaffold: str) -> Reach:
-        """Of candidates of ``scaffold`` on ``device`` (``cpu`` or ``cuda``)."""
+    def reach(self, device: str, scaffold: str, workers: int = 1) -> Reach:
+        """Of candidates of ``scaffold`` on ``device`` (``cpu`` or ``cuda``), with so many evaluators on one CPU."""
         if device == "cpu":
-            return self.cpu
+            return self.cpu if workers == 1 else self.side_by_side
         return self.modules if scaffold in ("forward", "module") else self.events
 
 
@@ -117,7 +120,7 @@ class SoundSettings(_Settings):
     """Untimed calls of each side before the first pair; their outputs are checked like all others."""
     half_width: float = Field(default=0.01, gt=0)
     """Timing stops when the 95% interval of the noise in the log-ratio is within this distance of its centre, or within
-    half of what differs between evaluations."""
+    half of what differs between evaluations of a machine that times one candidate at a time."""
     min_pairs: int = Field(default=8, ge=6)
     max_pairs: int = Field(default=48, ge=6)
     max_seconds: float = Field(default=1.1, gt=0)

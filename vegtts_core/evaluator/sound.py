@@ -234,7 +234,9 @@ class SoundProtocol:
         budget = max(draw.budget for draw in session.draws[: settings.benchmark_draws])
         reference_calls: list[Call] = []
         candidate_calls: list[Call] = []
-        reach = settings.between_evaluations.reach(session.output.tensors[0].device.type, self._candidate.scaffold)
+        device, scaffold = session.output.tensors[0].device.type, self._candidate.scaffold
+        alone = settings.between_evaluations.reach(device, scaffold)
+        reach = settings.between_evaluations.reach(device, scaffold, session.settings.workers)
         with self._lock.measuring():
             reference = session.reference
             with reference_runs(session):
@@ -254,9 +256,9 @@ class SoundProtocol:
                 if watch.counts():
                     reference_calls.append(theirs)
                     candidate_calls.append(ours)
-                result = summary(reference_calls, candidate_calls, self._candidate.scaffold != "forward")
+                result = summary(reference_calls, candidate_calls, scaffold != "forward")
                 spent = time.monotonic() - start
-                between = between_evaluations(reference_calls, result[1], reach)
+                between = between_evaluations(reference_calls, result[1], alone)
                 if len(candidate_calls) >= settings.min_pairs and enough(result[0], between, settings.half_width):
                     break
                 if pairs >= settings.max_pairs or process.seconds_left < 2 * spent / pairs:
@@ -269,7 +271,7 @@ class SoundProtocol:
             )
         if self._alone:
             reference_calls = beside.unslowed(self._alone, reference_calls)
-            result = summary(reference_calls, candidate_calls, self._candidate.scaffold != "forward")
+            result = summary(reference_calls, candidate_calls, scaffold != "forward")
         return measurement_of(*result, reference_calls, pairs - len(candidate_calls), watch.states, settings, reach)
 
     def _pair(self, process: Runner, reference: Runner, number: int, budget: float) -> tuple[Call, Call]:

@@ -38,6 +38,12 @@ def evaluated_on(run: Run) -> str:
     return str(named or "cpu").partition(":")[0]
 
 
+def evaluated_beside(run: Run) -> int:
+    """How many evaluators timed a run's candidates at once on one CPU; 1 on a GPU."""
+    given = run.manifest["parameters"].get("evaluator") or {}
+    return int(given.get("workers", 1)) if evaluated_on(run) == "cpu" else 1
+
+
 def with_between_evaluations(run: Run, between: BetweenEvaluations | None = None) -> Run:
     """The run with the intervals and decisions of its samples and references widened where they were recorded without.
 
@@ -45,18 +51,18 @@ def with_between_evaluations(run: Run, between: BetweenEvaluations | None = None
     what rule; it stays as it is where nothing had to be widened.
     """
     between = between or BetweenEvaluations()
-    device = evaluated_on(run)
+    device, workers = evaluated_on(run), evaluated_beside(run)
     recorded = (run.manifest["parameters"].get("evaluator") or {}).get("sound") or {}
     effect = float(recorded.get("minimum_effect", SoundSettings().minimum_effect))
-    samples = widened_samples(run.samples, device, between, effect)
+    samples = widened_samples(run.samples, device, between, effect, workers)
     references = run.references
     if "sound_speedup_low" in references:  # bodies of forward, against themselves
-        references = widened_samples(references.assign(scaffold="forward"), device, between, effect)
+        references = widened_samples(references.assign(scaffold="forward"), device, between, effect, workers)
         references = references.drop(columns="scaffold")
     if samples is run.samples:
         return run
     used = sorted(set(run.samples["scaffold"].dropna()))
-    parts = "; ".join(f"{name} {in_words(between.reach(device, name))}" for name in used)
+    parts = "; ".join(f"{name} {in_words(between.reach(device, name, workers))}" for name in used)
     rule = (
         f"Recorded intervals hold the noise within one pair of processes; here they are widened by what repeated "
         f"evaluations differ by ({parts}), and decisions follow from the widened ones."
@@ -71,13 +77,14 @@ def in_words(reach: Reach) -> str:
 
 
 def widened_samples(
-    samples: pd.DataFrame, device: str, between: BetweenEvaluations, minimum_effect: float
+    samples: pd.DataFrame, device: str, between: BetweenEvaluations, minimum_effect: float, workers: int = 1
 ) -> pd.DataFrame:
     """A samples table with honest bounds: ``sound_speedup_low``, ``_high``, ``sound_decision``, and ``retimed_``'s.
 
     ``samples`` has the columns of ``vegtts_core.runs.schema.SAMPLES``, or those of a run's references and ``scaffold``.
-    Rows without bounds stay as they are, as do rows that were measured with ``between_evaluations``, and so do all
-    other columns. A second evaluation's upper bound is not recorded: it is taken as far from the estimate as the lower.
+    ``workers``: how many evaluators shared the CPU. Rows without bounds stay as they are, as do rows that were measured
+    with ``between_evaluations``, and so do all other columns. A second evaluation's upper bound is not recorded: it is
+    taken as far from the estimate as the lower.
     Returns ``samples`` itself if no row changes.
     """
     low, high = (samples[name].astype(float) for name in ("sound_speedup_low", "sound_speedup_high"))
@@ -86,7 +93,7 @@ def widened_samples(
         old &= samples[BETWEEN].isna()
     if not old.any():
         return samples
-    reaches = _reaches(samples[old], device, between)
+    reaches = _reaches(samples[old], device, between, workers)
     found = samples.copy()
     center = samples["sound_speedup"].astype(float)
     bounds = _widened(center[old], low[old], high[old], reaches)
@@ -124,8 +131,8 @@ def widened_calibration(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> tupl
     return found, {**manifest, RULE: in_words(reach)}
 
 
-def _reaches(samples: pd.DataFrame, device: str, between: BetweenEvaluations) -> Array:
-    by_scaffold = {name: between.reach(device, str(name)) for name in samples["scaffold"].unique()}
+def _reaches(samples: pd.DataFrame, device: str, between: BetweenEvaluations, workers: int) -> Array:
+    by_scaffold = {name: between.reach(device, str(name), workers) for name in samples["scaffold"].unique()}
     if not any(reach.seconds for reach in by_scaffold.values()):
         return np.array([by_scaffold[name].share for name in samples["scaffold"]])
     rows = zip(samples["scaffold"], _shorter_call(samples), strict=True)

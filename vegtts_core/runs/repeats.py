@@ -144,15 +144,17 @@ def identical(root: Path, name: str) -> pd.DataFrame:
 def recorded_reaches(root: Path, found: pd.DataFrame | None = None) -> BetweenEvaluations:
     """What the recorded data ask for: see `vegtts_core.evaluator.repeats`.
 
-    ``found``: `pairs` of the recorded runs. On a CPU, the larger of repeated evaluations and of A/A; of those, the ones
-    that had the machine to themselves. Of modules on a GPU no candidates are recorded twice: A/A alone, its share that
-    of kernels, the rest in seconds of the clock.
+    ``found``: `pairs` of the recorded runs. On a CPU, the larger of repeated evaluations and of A/A; evaluations that
+    had the machine to themselves and those that shared it stand apart. Of modules on a GPU no candidates are recorded
+    twice: A/A alone, its share that of kernels, the rest in seconds of the clock.
     """
     found = pairs(evaluations(recorded_runs(root))) if found is None else found
     kernels = found[found["device"].eq("cuda") & ~found["scaffold"].isin(["forward", "module"])]
     events = reach_of_tasks(needed(kernels), list(kernels["task"]))[0]
-    alone = found["where"].map(lambda where: json.loads(where)["workers"] == 1)
-    processor = found[found["device"].eq("cpu") & alone]
+    processor = found[found["device"].eq("cpu")]
+    shared = _workers(processor) > 1
+    beside = reach_of_tasks(needed(processor[shared]), list(processor[shared]["task"]))[0]
+    processor = processor[~shared]
     itself, modules = identical(root, "cpu"), identical(root, "cuda")
     cpu = np.nanmax(
         [
@@ -164,8 +166,16 @@ def recorded_reaches(root: Path, found: pd.DataFrame | None = None) -> BetweenEv
     seconds = noise_part(reaches_of_identical(modules.to_dict("records")), events) * calls
     clock = reach_of_tasks(seconds, list(modules["task"]))[0]
     return BetweenEvaluations(
-        cpu=Reach(share=float(cpu)), events=Reach(share=events), modules=Reach(share=events, seconds=clock)
+        cpu=Reach(share=float(cpu)),
+        side_by_side=Reach(share=beside),
+        events=Reach(share=events),
+        modules=Reach(share=events, seconds=clock),
     )
+
+
+def _workers(found: pd.DataFrame) -> pd.Series:
+    """How many evaluators shared the CPU, of each row of `pairs`."""
+    return found["where"].map(lambda where: json.loads(where)["workers"]).astype(int)
 
 
 def main() -> None:
@@ -175,8 +185,10 @@ def main() -> None:
     defaults = BetweenEvaluations()
     for (where, device, scaffold), part in found.groupby(["where", "device", "scaffold"]):
         conditions: Mapping[str, Any] = json.loads(str(where))
-        reach = defaults.reach(str(device), str(scaffold))
-        print(f"{conditions['chip']}, size {conditions['size']}, {scaffold}, {conditions['max_seconds']} s")
+        beside = int(conditions["workers"])
+        reach = defaults.reach(str(device), str(scaffold), beside)
+        at_once = f", {beside} evaluators side by side" if beside > 1 else ""
+        print(f"{conditions['chip']}, size {conditions['size']}, {scaffold}, {conditions['max_seconds']} s{at_once}")
         for label, used in (("recorded", Reach(share=0)), ("widened", reach)):
             told = agreement(part, used)
             print(f"  {label:9}", "  ".join(f"{name} {value:.4g}" for name, value in told.items()))
