@@ -24,9 +24,10 @@ def small(name: str, folder: Path) -> Path:
     shutil.copytree(recorded_folder() / name, folder / name)
     target = folder / name
     table = pq.read_table(target / "samples.parquet")
-    samples = table.to_pandas()
-    one = samples[samples["task_id"] == 89] if (samples["task_id"] == 89).any() else samples
-    one = one[one["task"] == one["task"].iloc[0]].drop_duplicates(subset=["fingerprint", "stage"])
+    distinct = table.to_pandas().drop_duplicates(subset=["task", "fingerprint", "stage"])
+    counts = distinct.assign(right=distinct["error"].isna()).groupby("task")["right"].agg(["sum", "size"])
+    has_both = counts.index[(counts["sum"] >= 2) & (counts["size"] > counts["sum"])]
+    one = distinct[distinct["task"] == has_both[0]]
     right = one[one["error"].isna()].head(2)
     others = one[one["error"].notna()].groupby("stage").head(1)
     assert len(right) == 2 and len(others) >= 1
@@ -44,7 +45,7 @@ def small(name: str, folder: Path) -> Path:
 
 @pytest.mark.timing
 def test_times_are_new_and_the_rest_is_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, out = small("best_of_n_cpu", tmp_path), tmp_path / "new"
+    folder, out = small("best_of_n_cpu_forward_025", tmp_path), tmp_path / "new"
     assert main([str(folder), "--out", str(out), "--why", "A test."]) == 0
     assert "->" in capsys.readouterr().out
     old, new = load_run(folder), load_run(out / folder.name)
@@ -83,7 +84,7 @@ def test_times_are_new_and_the_rest_is_as_it_was(tmp_path: Path, capsys: pytest.
 
 def test_what_cannot_be_measured_again_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recorded = recorded_folder()
-    runs = [recorded / "best_of_n_cpu", recorded / "best_of_n_h100_template_1"]
+    runs = [recorded / "best_of_n_cpu_forward_025", recorded / "best_of_n_h100_template_1"]
     assert main([*map(str, runs), "--out", str(tmp_path), "--why", "x"]) == 1
     assert main([str(recorded / "probe_cpu_42"), "--out", str(tmp_path), "--why", "x"]) == 1
     assert main([str(tmp_path / "none"), "--out", str(tmp_path), "--why", "x"]) == 1
@@ -95,7 +96,7 @@ def test_what_cannot_be_measured_again_is_one_sentence(tmp_path: Path, capsys: p
 
 
 def test_a_candidate_that_is_read_otherwise_today_is_refused(tmp_path: Path) -> None:
-    folder = small("best_of_n_cpu", tmp_path)
+    folder = small("best_of_n_cpu_forward_025", tmp_path)
     table = pq.read_table(folder / "samples.parquet")
     rows = [row | {"fingerprint": "0" * 16} for row in table.to_pylist()]
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), folder / "samples.parquet")

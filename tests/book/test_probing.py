@@ -55,7 +55,7 @@ def material(turn=0.0, tasks=6, k=8, steps=3, correct=lambda i: i % 4 > 0, speed
         "policy": {"name": "embedded", "adapter_sha256": None},
         "machine": {"cores": 2, "cpu": "X"},
     }
-    origin = {"parameters": {"origin": {"first_update_saw_them": True}}, "largest_difference_to_recorded": 1e-6}
+    origin = {"parameters": {"origin": {"run": "a", "samples": "a"}}, "largest_difference_to_recorded": 1e-6}
     run = Run(Path("a"), manifest, own, {}, pd.DataFrame())
     return Material(run, Probe(Path("p"), origin, fixed, pd.DataFrame(nll)), "sound")
 
@@ -164,8 +164,8 @@ def test_every_table_figure_and_sentence_stands_any_data(given):
     ):
         assert "<svg" in draw(specification(chart), "fig-any")
     sentences = [
-        words.saw(True, seen),
-        words.saw(False, seen),
+        words.saw(pd.Series([True]), seen),
+        words.saw(pd.Series([False]), seen),
         words.rho_text(changes, Quarter.ALL),
         words.rho_text(changes, Quarter.SLOWEST),
         words.deepening_verdict(changes),

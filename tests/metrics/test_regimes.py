@@ -32,7 +32,8 @@ def test_equal_rollouts_and_classes_by_hand():
     assert tasks["coverage"].tolist() == [1, 0.25, 0.5] and tasks["base"].tolist() == [1, 0.25, 0]
     assert tasks["adapted"].tolist() == [1, 0.5, 0.25] and tasks["benefit"].tolist() == [0, 0.25, -0.25]
     assert found.counts.to_numpy().tolist() == [[0, 2], [1, 0]]
-    assert (found.agreement.estimate, found.agreement.n) == (0, 3)
+    # Of the task that everything is fast in, before and after, the rule is neither right nor wrong.
+    assert (found.agreement.estimate, found.agreement.n) == (0, 2)
     assert found.correlation.rho == pytest.approx(stats.spearmanr([1, 0.25, 0.5], [0, 0.25, -0.25]).statistic)
     # Newcombe's interval, scores of 4 of 8 and 2 of 8.
     a, b = (stats.binomtest(c, 8).proportion_ci(method="wilson") for c in (4, 2))
@@ -44,7 +45,8 @@ def test_noise_alone_correlates_until_halves_are_independent():
     rng = np.random.default_rng(0)
     naive, split = [], []
     for _ in range(60):
-        many, run = (adapted([rng.binomial(16, 0.5, size=8).tolist()], 16) for _ in range(2))
+        searched, adapting = (rng.binomial(k, 0.5, size=8).tolist() for k in (32, 16))
+        many, run = adapted([searched], 32), adapted([[0] * 8, adapting], 16)
         found = metrics.compare_regimes(many, run, "published", resamples=40)
         naive.append(found.correlation.rho)
         split.append(found.rho_split)
@@ -55,12 +57,17 @@ def test_noise_alone_correlates_until_halves_are_independent():
 def test_what_cannot_be_compared_is_said():
     with pytest.raises(ValueError, match="only one has level1/1"):
         metrics.compare_regimes(adapted([[1]]), adapted([[1, 1]]), "published")
-    with pytest.raises(ValueError, match="more than Best-of-N's 2 rollouts"):
-        metrics.compare_regimes(adapted([[1]], 2), adapted([[1]], 4), "published")
-    one = metrics.compare_regimes(adapted([[1]], 1), adapted([[1]], 1), "published", resamples=5)
+    with pytest.raises(ValueError, match="Step 1 of the adaptation run costs more than Best-of-N's 4 rollouts"):
+        metrics.compare_regimes(adapted([[1]], 4), adapted([[1], [1]], 4), "published")
+    one = metrics.compare_regimes(adapted([[1]], 2), adapted([[1], [1]], 1), "published", resamples=5)
     assert np.isnan(one.rho_split) and np.isnan(one.correlation.rho)
 
 
 def test_values_that_are_missing_count_nowhere():
     counts = metrics.classify_regimes(pd.Series([0.3, 0.31, np.nan]), pd.Series([0.1, np.nan, 0.1]))
     assert counts.to_numpy().tolist() == [[0, 0], [1, 0]], "30% is not above 30%"
+
+
+def test_a_rule_is_told_only_by_tasks_in_which_something_can_happen():
+    tasks = pd.DataFrame({"coverage": [0, 0, 1, 1, 0.5], "benefit": [0, 0.1, 0, -0.1, 0]})
+    assert metrics.informative(tasks).tolist() == [False, True, False, True, True]

@@ -103,7 +103,7 @@ def test_the_check_can_fail(observed):
 
 def test_best_of_n_samples_as_fast_as_adaptations_say(observed):
     """Another scaffold, temperature, K and number of batches: only how long its completions are is told to the plan."""
-    name = "best_of_n_cpu"
+    name = "best_of_n_cpu_forward_025"
     sources = [
         each
         for each in observed

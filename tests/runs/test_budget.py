@@ -16,7 +16,7 @@ ONE = Budget(320, 313_000, 0, 10.0, 8.0)
 
 
 def test_a_recorded_run_and_its_samples_say_the_same():
-    run = load_run(find_project_root() / "data" / "runs" / "best_of_n_cpu")
+    run = load_run(find_project_root() / "data" / "runs" / "best_of_n_cpu_forward_025")
     recorded = Budget.from_compute(run.compute)
     counted = at_step(run.samples, 0)
     assert counted.rollouts == recorded.rollouts

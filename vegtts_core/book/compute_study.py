@@ -1,6 +1,6 @@
-"""The study's recorded runs, what each cost, and the command that makes it again (appendix C).
+"""Recorded runs, what each cost, and the command that makes it again (appendix C).
 
-It reads manifests, compute records and the study's parameter file; what a run found is no concern of it.
+It reads manifests, compute records and parameter files; what a run found is no concern of it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from vegtts_core.book.prose import listed
-from vegtts_core.book.study import STUDY, policy, studied
+from vegtts_core.book.study import STUDY, card, policy, studied
 from vegtts_core.book.tables import Column
 from vegtts_core.parameters import read_yaml
 from vegtts_core.runs import Run
@@ -26,10 +26,15 @@ COLUMNS = {
 }
 
 
-def runs() -> dict[str, Run]:
-    """Every recorded run of the study by name, each once, in the order of the parameter file."""
-    listed = read_yaml(STUDY).get("recorded") or {}
-    return {name: run for section in listed for name, run in studied(section).items()}
+#: Parameter files that recorded runs were made from, by section, and the one whose command makes the shipped adapter.
+_MADE_FROM = (STUDY, "recorded_cpu")
+_ADAPTER = "embedded_adapter"
+
+
+def runs(params: str = STUDY) -> dict[str, Run]:
+    """Every run that a parameter file lists as recorded, by name, each once and in its order."""
+    listed = read_yaml(params).get("recorded") or {}
+    return {name: run for section in listed for name, run in studied(section, params).items()}
 
 
 def table(found: dict[str, Run]) -> pd.DataFrame:
@@ -37,15 +42,10 @@ def table(found: dict[str, Run]) -> pd.DataFrame:
     rows = []
     for name, run in found.items():
         cost, nan = run.compute, float("nan")
-        row = {"name": name, "card": gpu(run), "start": start(run) or "–", "rollouts": cost.get("rollouts", nan)}
+        row = {"name": name, "card": card(run), "start": start(run) or "–", "rollouts": cost.get("rollouts", nan)}
         row |= {side: cost.get(f"{side}_tokens", nan) / 1e3 for side in ("student", "teacher")}
         rows.append(row | {"minutes": cost.get("device_seconds", nan) / 60})
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def gpu(run: Run) -> str:
-    """The card that a run was made on, without its maker and memory: ``H200``, ``H100``."""
-    return str(run.manifest["machine"].get("gpu") or "none").removeprefix("NVIDIA ").split(" ")[0]
 
 
 def start(run: Run) -> str:
@@ -74,26 +74,34 @@ def commands(found: dict[str, Run]) -> str:
 
 
 def command(name: str, run: Run) -> str:
-    """What makes ``run`` again from the study's parameter file; a comment where that file does not have it."""
-    kind = run.manifest["kind"]
+    """What makes ``run`` again from the parameter file that has it; a comment where none has."""
+    kind, parameters = run.manifest["kind"], run.manifest["parameters"]
+    if parameters.get("policy") == "embedded" and (kind == "warm_start" or parameters.get("training_only")):
+        return f"python -m vegtts_core.training rlvr --params {_ADAPTER} --export FOLDER  # {name}"
     if kind == "warm_start":
         return f"python -m vegtts_core.training warm-start --params {STUDY} --folder runs/{name}"
     if kind == "probe":
-        origin = run.manifest["parameters"]["origin"]
+        origin = parameters["origin"]
         chosen = "".join(f" --{key} {origin[key]}" for key in ("first", "seed") if origin[key] is not None)
         runs = f"--run runs/{origin['run']} --samples runs/{origin['samples']}"
         return f"python -m vegtts_core.training.probe {runs}{chosen}"
-    section = _section(name)
-    chosen = f"--params {STUDY} --section {section} --only {name} --folder runs"
+    if kind == "transfer":
+        steps = " ".join(step for step in parameters["checkpoints"] if step != "0")
+        chosen = f"--tasks {parameters['tasks']} --k {parameters['k']} --control-k {parameters['control']['k']}"
+        return f"python -m vegtts_core.training.transfer --run runs/{parameters['run']} {chosen} --steps {steps}"
+    params, section = _origin(name)
+    chosen = f"--params {params} --section {section} --only {name} --folder runs"
     if section and kind == "best_of_n":
         return f"python -m vegtts_core.search {chosen}"
     if section and kind == "adaptation":
         return f"python -m vegtts_core.training adapt {chosen}"
-    return f"# {name}: no section of params/{STUDY}.yaml has it"
+    return f"# {name}: no parameter file has it"
 
 
-def _section(name: str) -> str | None:
-    for section, values in read_yaml(STUDY).items():
-        if isinstance(values, dict) and name in (values.get("vary") or {}):
-            return str(section)
-    return None
+def _origin(name: str) -> tuple[str, str]:
+    """The parameter file and the section that vary into a run of this name; empty if none does."""
+    for params in _MADE_FROM:
+        for section, values in read_yaml(params).items():
+            if isinstance(values, dict) and name in (values.get("vary") or {}):
+                return params, str(section)
+    return "", ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from vegtts_core.parameters import read_yaml
 from vegtts_core.project import recorded_folder
 from vegtts_core.runs import Run
 from vegtts_core.statistics import Interval, mean_interval
-from vegtts_core.training.probe import Probe, load_probe, probe_run
+from vegtts_core.training.probe import Probe, load_probe, of_first_update, probe_run
 
 NAN = float("nan")
 
@@ -84,6 +84,18 @@ def material(source: str, params: str | Path, seed: int | None = None) -> Materi
         terminal = True if os.environ.get(TERMINAL) else None
         probe = probe_run(run, run, console=Console(file=sys.stderr, force_jupyter=False, force_terminal=terminal))
     return Material(run, probe, str(run.manifest["parameters"]["protocol"]))
+
+
+def trained_on(found: Material) -> pd.Series:
+    """Per fixed sample, whether it is one of the rollouts that the run's first update was made from."""
+    return of_first_update(found.run, found.probe.samples)
+
+
+def untrained(found: Material) -> Material:
+    """``found`` without the scores of samples that the first update was made from."""
+    known = trained_on(found)
+    rows = found.probe.nll["row"].map(known).eq(False)
+    return replace(found, probe=replace(found.probe, nll=found.probe.nll[rows]))
 
 
 def joined(found: Material, failures: bool) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from vegtts_core.book import published
 from vegtts_core.book.adapting import machine_text, policy_text, smaller
-from vegtts_core.book.probing import ANALYSES, PAPER_SAMPLES, READINGS, Material, paper_rhos, scientific
+from vegtts_core.book.probing import ANALYSES, PAPER_SAMPLES, READINGS, Material, paper_rhos, scientific, trained_on
 from vegtts_core.book.prose import number
 from vegtts_core.book.selecting_tests import rounded
 from vegtts_core.book.selecting_words import Finding, finding
@@ -43,9 +43,9 @@ def facts(found: Material, seen: pd.Series) -> dict[str, str]:
         "seed": str(found.run.manifest["parameters"]["seed"]),
         "smaller": smaller(found.run),
         "origin": "the base policy's rollouts of the same run"
-        if origin["first_update_saw_them"]
+        if origin["samples"] == origin["run"]
         else f"the base policy's rollouts of another run, with seed {samples['seed'].iloc[0]}",
-        "caution": saw(origin["first_update_saw_them"], seen),
+        "caution": saw(trained_on(found), seen),
         "agreement": scientific(float(found.probe.manifest["largest_difference_to_recorded"])),
         "paper-samples": str(PAPER_SAMPLES),
         "paper-nll": ", ".join(number(float(value), ".2f") for value in nll),
@@ -74,13 +74,14 @@ def _papers_per_token() -> str:
     return number(float(published.table("5.3b-nll")["nll"].mean()) / mean, ".2f")
 
 
-def saw(first_update: bool, seen: pd.Series) -> str:
-    """Whether the fixed samples are test data for the checkpoints."""
+def saw(first_update: pd.Series, seen: pd.Series) -> str:
+    """Whether the fixed samples are test data for the checkpoints. ``first_update``: `probing.trained_on`."""
     share = number(float(seen.iloc[-1]), ".0%")
-    if first_update:
+    if first_update.any():
+        who = "They" if first_update.all() else f"{int(first_update.sum())} of them"
         return (
-            "They are also the data of the first update, which moved each of them by its own reward: a change of ρ "
-            f"over them is in part training fit (by the last step {share} had been in an update)."
+            f"{who} are also the data of the first update, which moved each of them by its own reward: a change of ρ "
+            f"over them is in part training fit (by the last step {share} of all had been in an update)."
         )
     return f"By the last step {share} of them had, as the same completion of the same task, been in an update."
 

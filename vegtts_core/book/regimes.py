@@ -40,14 +40,19 @@ class Rule:
     rho_split: float
 
     @property
+    def told(self) -> pd.DataFrame:
+        """The tasks of which it can be right or wrong (``metrics.informative``)."""
+        return self.tasks[metrics.informative(self.tasks)]
+
+    @property
     def right(self) -> int:
         """Tasks for which the rule says what happened."""
-        return int((self.tasks["above"] == self.tasks["benefits"]).sum())
+        return int((self.told["above"] == self.told["benefits"]).sum())
 
     @property
     def agreement(self) -> Interval:
         """Their share with Wilson's bounds."""
-        return wilson(self.right, len(self.tasks))
+        return wilson(self.right, len(self.told))
 
 
 def paper_rule() -> Rule:
@@ -170,9 +175,9 @@ def table(rules: list[Rule]) -> pd.DataFrame:
     """One row per rule: name, step, above, below (gaining of so many tasks), agreement, rho, split."""
     rows = []
     for rule in rules:
-        counts = metrics.classify_regimes(rule.tasks["coverage"], rule.tasks["benefit"])
+        counts = metrics.classify_regimes(rule.told["coverage"], rule.told["benefit"])
         cells = [f"{row['benefits']} of {row['benefits'] + row['does_not']}" for _, row in counts.iterrows()]
-        agreement = f"{rule.right} of {len(rule.tasks)}"
+        agreement = f"{rule.right} of {len(rule.told)}"
         rows.append((rule.name, rule.step, *cells, agreement, rule.agreement, rule.rho, rule.rho_split))
     columns = ["name", "step", "above", "below", "right", "agreement", "rho", "split"]
     return pd.DataFrame(rows, columns=columns)
@@ -200,9 +205,10 @@ def figure(rules: list[Rule]) -> alt.HConcatChart:
 
 
 def _panel(frame: pd.DataFrame, title: str, first: bool) -> alt.LayerChart:
-    names = ["said rightly", "said wrongly"]
+    names = ["said rightly", "said wrongly", "nothing to say"]
     shown = frame[["task", "coverage", "benefit", "low", "high", "source"]].copy()
-    shown["rule"] = np.where(frame["above"] == frame["benefits"], *names)
+    shown["rule"] = np.where(frame["above"] == frame["benefits"], *names[:2])
+    shown.loc[~metrics.informative(frame), "rule"] = names[2]
     shown["label"] = shown["task"].where(~shown["task"].duplicated(), "")
     across = alt.X(
         "coverage:Q",
@@ -211,9 +217,9 @@ def _panel(frame: pd.DataFrame, title: str, first: bool) -> alt.LayerChart:
     )
     upright = alt.Axis(title="adapted minus Best-of-N", format="+.0%") if first else alt.Axis(title=None, format="+.0%")
     scale = alt.Scale(domain=[-1, 1], nice=False)
-    colours = [theme.CATEGORY_COLOURS[2], theme.CATEGORY_COLOURS[1]]
+    colours = [theme.CATEGORY_COLOURS[2], theme.CATEGORY_COLOURS[1], theme.MUTED]
     colour = alt.Color("rule:N", scale=alt.Scale(domain=names, range=colours), legend=alt.Legend(title=None))
-    shape = alt.Shape("rule:N", scale=alt.Scale(domain=names, range=["circle", "diamond"]))
+    shape = alt.Shape("rule:N", scale=alt.Scale(domain=names, range=["circle", "diamond", "cross"]))
     base = alt.Chart(shown).encode(x=across, color=colour)
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("task", "source")]
     tooltip += [alt.Tooltip("coverage:Q", format=".1%"), alt.Tooltip("benefit:Q", format="+.1%")]

@@ -24,10 +24,10 @@ def facts() -> dict[str, str]:
         "argmax-share": number(float(budget.drop("best-of-n").max()), ".1%"),
         "tabulated": number(float(budget["boa-step-1"]), ".1%"),
         "right": str(rule.right),
-        "tasks": str(len(rule.tasks)),
+        "tasks": str(len(rule.told)),
         "threshold": number(THRESHOLD, ".0%"),
-        "above": str(int(rule.tasks["above"].sum())),
-        "benefits": str(int(rule.tasks["benefits"].sum())),
+        "above": str(int(rule.told["above"].sum())),
+        "benefits": str(int(rule.told["benefits"].sum())),
     }
 
 
@@ -35,19 +35,19 @@ def regimes_text(rules: list[Rule]) -> str:
     """The rule on our runs."""
     if not rules:
         return "No run here has an independent Best-of-N of equal budget: other seeds' runs are needed."
-    parts = [
-        f"{rule.name}: right on {rule.right} of {len(rule.tasks)} tasks "
-        f"(step {rule.step}{'' if rule.step else ', before any update'})"
-        for rule in rules
-    ]
-    return f"{'; '.join(parts)}."
+    parts = [f"{rule.name}: right on {rule.right} of {len(rule.told)} tasks (step {rule.step})" for rule in rules]
+    silent = sum(len(rule.tasks) - len(rule.told) for rule in rules)
+    more = f" Not counted: {silent} where nothing is fast either way, or everything." if silent else ""
+    return f"{'; '.join(parts)}.{more}"
 
 
 def regimes_verdict(rules: list[Rule]) -> str:
     """Whether a rule with two answers does better than chance here."""
     if not rules:
         return "Not tested here."
-    right, total = sum(rule.right for rule in rules), sum(len(rule.tasks) for rule in rules)
+    right, total = sum(rule.right for rule in rules), sum(len(rule.told) for rule in rules)
+    if not total:
+        return "Not tested here: in every task nothing is fast either way, or everything."
     agreement = rules[0].agreement if len(rules) == 1 else None
     bounds: Interval | None = agreement
     text = f"Right in {right} of {total} cases"
@@ -55,10 +55,10 @@ def regimes_verdict(rules: list[Rule]) -> str:
         text += f" ({len(rules)} runs of the same tasks, so not {total} independent ones)"
     if bounds is not None and bounds.low <= 0.5 <= bounds.high:
         text += ": a coin does as well as far as these data can tell"
-    gains = sum(int(rule.tasks["benefits"].sum()) for rule in rules)
+    gains = sum(int(rule.told["benefits"].sum()) for rule in rules)
     text += f". Adaptation gained in {gains} of them."
-    silent = sum(int((~rule.tasks["above"]).sum()) for rule in rules)
-    if silent in (0, total):
+    below = sum(int((~rule.told["above"]).sum()) for rule in rules)
+    if below in (0, total):
         text += f" All tasks lie on one side of {number(THRESHOLD, '.0%')}, so the threshold separates nothing."
     return text
 

@@ -188,7 +188,7 @@ def copies(view: pd.DataFrame, p: float = 1.0) -> pd.DataFrame:
         counts, distinct, one, contested = [], [], 0, 0
         for _, group in part.groupby(GROUP):
             usable = group[eligible(group)]
-            fast = usable["fast_limit"] > p
+            fast = usable["fresh_limit"] > p  # what a rule gets is read from the second evaluation
             counts.append(len(usable))
             distinct.append(int(usable["fingerprint"].nunique(dropna=False)))
             third = usable["surprisal"].nlargest(3).min()

@@ -1,4 +1,4 @@
-"""The runs that a chapter reports: its own, recorded or live, and the study's recorded runs on a GPU beside them.
+"""The runs that a chapter reports: its own, recorded or live, and the study's recorded runs beside them.
 
 The study is what ``params/h100.yaml`` was made of; its ``recorded`` section lists the folders in ``data/runs/``. A live
 chapter makes its own run anew and sets the study's beside it all the same. It knows names of runs, not what is in them.
@@ -18,9 +18,9 @@ STUDY = "h100"
 _EMBEDDED = "SmolLM2-135M"
 
 
-def studied(section: str) -> dict[str, Run]:
+def studied(section: str, params: str = STUDY) -> dict[str, Run]:
     """The study's recorded runs of a family (``adaptation``, …) by name; none if none is recorded yet."""
-    names = (read_yaml(STUDY).get("recorded") or {}).get(section) or []
+    names = (read_yaml(params).get("recorded") or {}).get(section) or []
     return {name: honest_run(recorded_folder() / name) for name in ([names] if isinstance(names, str) else names)}
 
 

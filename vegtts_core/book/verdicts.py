@@ -55,7 +55,8 @@ class Finding:
 
     ``why``: one sentence; ``n``: tasks x seeds x samples; ``power``: the probability that the design would have found
     an effect as large as the published one at the 5% level (NaN: not a question of power); ``effect``: the difference
-    that decides, ``size``: the published one, both None or NaN where a claim is decided otherwise.
+    that decides, ``size``: the published one, both None or NaN where a claim is decided otherwise. ``empty``: these
+    data hold nothing that could be tested (no power for want of tasks is something else).
     """
 
     here: str
@@ -65,6 +66,7 @@ class Finding:
     power: float = NAN
     effect: Effect | None = None
     size: float = NAN
+    empty: bool = False
 
 
 def by_sign(effect: Effect, claimed: int, size: float = 0.0) -> Outcome:

@@ -105,10 +105,12 @@ def winners(samples: pd.DataFrame) -> pd.DataFrame:
     ]
     table = []
     for chosen_by, read_on, needed, way in ways:
-        usable = rows.dropna(subset=needed)
         one, other = needed
+        usable = rows.dropna(subset=needed if one == "even" else [one])
         parts = [(key, part) for key, part in usable.groupby(GROUP) if len(part) > 1]
         values = np.array([way(part) for _, part in parts]).reshape(-1, 2)
+        known = ~np.isnan(values[:, 1])  # the choice comes first: whoever is wrong on fresh data has no second reading
+        parts, values = [part for part, read in zip(parts, known, strict=True) if read], values[known]
         tasks = [key[0] for key, _ in parts]  # type: ignore[index]
         chosen, change = mean_interval(values[:, 0], tasks), mean_interval(values[:, 1] - values[:, 0], tasks)
         ratio = [float(np.exp(v)) for v in (change.estimate, change.low, change.high)]
@@ -119,7 +121,7 @@ def winners(samples: pd.DataFrame) -> pd.DataFrame:
                 len(parts),
                 len(set(tasks)),
                 float(np.mean([len(part) for _, part in parts])) if parts else np.nan,
-                sum(int(part[one].to_numpy().argmax() == part[other].to_numpy().argmax()) for _, part in parts),
+                sum(int(part[one].to_numpy().argmax() == np.nanargmax(part[other].to_numpy())) for _, part in parts),
                 float(np.exp(chosen.estimate)),
                 float(np.exp(chosen.estimate + change.estimate)),
                 Interval(ratio[0], ratio[1], ratio[2], change.n),
@@ -132,9 +134,10 @@ def winner_points(samples: pd.DataFrame) -> pd.DataFrame:
     """The groups behind the last two rows of ``winners``: columns task, seed, step, protocol, chosen, again."""
     rows, points = readings(samples), []
     for protocol in ("published", "sound"):
-        usable = rows.dropna(subset=[protocol, f"fresh_{protocol}"])
+        usable = rows.dropna(subset=[protocol])
         for key, part in usable.groupby(GROUP):
             if len(part) > 1:
                 chosen, again = np.exp(_choose(protocol, f"fresh_{protocol}")(part))
-                points.append((*key, protocol, float(chosen), float(again)))  # type: ignore[misc]
+                if not np.isnan(again):
+                    points.append((*key, protocol, float(chosen), float(again)))  # type: ignore[misc]
     return pd.DataFrame(points, columns=[*GROUP, "protocol", "chosen", "again"])

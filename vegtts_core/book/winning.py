@@ -37,15 +37,16 @@ def winners(rules: Iterable[Rule]) -> pd.DataFrame:
 
     points), winner, again, sure; ``shown``: the source where it is new.
 
-    ``again``: how often the same method would be ahead if the rollouts were drawn anew, with a normal distribution of
-    the width of the difference's interval; NaN where both are equal. ``sure``: the interval excludes 0.
+    ``again``: how often the same method would be ahead if the rollouts were drawn anew, with normal errors of the width
+    of the difference's interval in this draw and in the next (so 50% where nothing is known); NaN where both are equal.
+    ``sure``: the interval excludes 0.
     """
     rows = []
     for rule in rules:
         for row in rule.tasks.to_dict("records"):
             gain, low, high = float(row["benefit"]), float(row["low"]), float(row["high"])
             error = (high - low) / _WIDTH
-            again = float(stats.norm.cdf(abs(gain) / error)) if gain and error > 0 else np.nan
+            again = float(stats.norm.cdf(abs(gain) / error / np.sqrt(2))) if gain and error > 0 else np.nan
             winner = NEITHER if gain == 0 else ADAPTATION if gain > 0 else SEARCH
             coverage = float(row["coverage"])
             difference = Interval(gain, low, high, 1)

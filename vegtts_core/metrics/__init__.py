@@ -11,7 +11,7 @@ from vegtts_core.metrics.diversity import diversity_by_step, entropy, group_dive
 from vegtts_core.metrics.optimism import Redrawn, split_half_optimism, step_optimum
 from vegtts_core.metrics.probe import Nll, Quarter, join_probe, probe_correlations, probe_nll, probe_quarter
 from vegtts_core.metrics.probe_change import Change, Unit, rho_change
-from vegtts_core.metrics.regimes import Regimes, classify_regimes, compare_regimes
+from vegtts_core.metrics.regimes import Regimes, classify_regimes, compare_regimes, informative
 from vegtts_core.metrics.reward_density import density_and_optimum, density_correlation, reward_densities
 from vegtts_core.metrics.scaling import (
     Bound,
@@ -62,6 +62,7 @@ __all__ = [
     "equivalent_k",
     "equivalent_k_interval",
     "group_diversity",
+    "informative",
     "join_probe",
     "measure_transfer",
     "miller_madow",

@@ -50,6 +50,16 @@ def classify_regimes(coverage: pd.Series, benefit: pd.Series, threshold: float =
     return pd.DataFrame(cells, index=["above", "below"], columns=["benefits", "does_not"])
 
 
+def informative(tasks: pd.DataFrame) -> pd.Series:
+    """Per task, whether a rule can be right or wrong of it: not where nothing is fast either way, or everything.
+
+    ``tasks`` with columns ``coverage`` and ``benefit``, fractions of 1.
+    """
+    before = tasks["coverage"]
+    still = tasks["benefit"].abs() < 1e-12
+    return ~(still & ((before < 1e-12) | (before > 1 - 1e-12)))
+
+
 def compare_regimes(
     best_of_n: pd.DataFrame,
     adaptation: pd.DataFrame,
@@ -63,15 +73,16 @@ def compare_regimes(
     """Per task, base coverage against what adaptation gains over Best-of-N at equal rollouts.
 
     Both arguments are samples tables (``schema.SAMPLES``) over the same tasks. Each adaptation seed is cut to the steps
-    whose rollouts so far do not exceed Best-of-N's per seed (section 4.1), then its best step is taken.
+    whose rollouts so far do not exceed Best-of-N's per seed (section 4.1), then the best of those after an update is
+    taken.
     ``tasks``: one row per task: ``coverage`` (Best-of-N's per-sample fast_p), ``base`` (step 0 of the adaptation run:
     the same policy), ``adapted`` (at the chosen step), means over seeds; ``benefit`` = adapted - coverage with ``low``,
     ``high`` (Newcombe's interval, rollouts independent), ``above``, ``benefits``.
-    ``steps``: the step chosen, indexed by seed. ``counts``: ``classify_regimes``'s table. ``agreement``: share of tasks
-    that the paper's rule gets right, with Wilson bounds. ``correlation``: Spearman's rho(coverage, benefit), bootstrap
-    over tasks. ``rho_split``: the same with independent halves, mean over random halves, with the halves' percentiles
-    (not a confidence interval).
-    Raises ValueError where tasks differ or not even step 0 fits the budget.
+    ``steps``: the step chosen, indexed by seed. ``counts``: ``classify_regimes``'s table. ``agreement``: share of the
+    `informative` tasks that the paper's rule gets right, with Wilson bounds. ``correlation``: Spearman's rho(coverage,
+    benefit), bootstrap over tasks. ``rho_split``: the same with independent halves, mean over random halves, with the
+    halves' percentiles (not a confidence interval).
+    Raises ValueError where tasks differ or not even step 1 fits the budget.
     """
     view = under(best_of_n, protocol)
     view["fast"] = view["fast_limit"] > p
@@ -80,9 +91,9 @@ def compare_regimes(
         raise ValueError(f"Best-of-N and adaptation must hold the same tasks; only one has {', '.join(unlike)}.")
     budget = int(view.groupby("seed").size().max())
     whole = trajectory(adaptation, protocol, p, resamples=1)
-    affordable = whole.seeds[whole.seeds["rollouts"] <= budget]
+    affordable = whole.seeds[(whole.seeds["rollouts"] <= budget) & (whole.seeds["step"] > 0)]
     if set(affordable["seed"]) != set(whole.seeds["seed"]):
-        raise ValueError(f"Step 0 of the adaptation run costs more than Best-of-N's {budget} rollouts per seed.")
+        raise ValueError(f"Step 1 of the adaptation run costs more than Best-of-N's {budget} rollouts per seed.")
     best = best_of_adaptation(type(whole)(whole.tasks, affordable, whole.steps))
     chosen = whole.tasks.merge(best[["seed", "step"]], on=["seed", "step"])
     start = whole.tasks[whole.tasks["step"] == 0].groupby("task")["sample_fast_p"].mean()
@@ -99,14 +110,15 @@ def compare_regimes(
     ]
     tasks["low"], tasks["high"] = np.array(bounds).reshape(-1, 2).T
     tasks["above"], tasks["benefits"] = tasks["coverage"] > threshold, tasks["benefit"] > 0
-    right = int((tasks["above"] == tasks["benefits"]).sum())
+    told = tasks[informative(tasks)]
+    right = int((told["above"] == told["benefits"]).sum())
     rho = spearman(tasks["coverage"], tasks["benefit"], tasks.index, None, resamples, seed)
     split = _split(groups, tasks["adapted"], resamples, seed)
     return Regimes(
         tasks=tasks.reset_index(),
         steps=best.set_index("seed")["step"],
         counts=classify_regimes(tasks["coverage"], tasks["benefit"], threshold),
-        agreement=wilson(right, len(tasks), level),
+        agreement=wilson(right, len(told), level),
         correlation=rho,
         rho_split=float(split.mean()) if len(split) else float("nan"),
         rho_split_low=percentiles(split, level)[0],

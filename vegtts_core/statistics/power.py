@@ -168,7 +168,8 @@ class Effect:
     def _spread(self, effect: float) -> float:
         if not self.floor:
             return self.spread
-        return float(np.fmax(self.spread, least_spread(effect, self.groups / max(self.n, 1))))
+        # Seeds of one task may all do alike: they are not taken to narrow what tasks differ by.
+        return float(np.fmax(self.spread, least_spread(effect)))
 
 
 def least_spread(effect: float, groups: float = 1.0) -> float:

@@ -211,6 +211,18 @@ def recorded_difference(rows: Sequence[Row], scores: Sequence[Row]) -> float:
     return max(abs(row["mean_logprob"] + each["nll_mean"]) for row, each in zip(rows, scores, strict=True))
 
 
+def of_first_update(adaptation: Run, samples: pd.DataFrame) -> pd.Series:
+    """Which of the fixed samples are the very rollouts that the run's first update was made from.
+
+    Bool, on the index of ``samples``. A search with the run's policy and seed draws them too, whatever its folder's
+    name.
+    """
+    names = ["task", "scaffold", "seed", "sample", "completion"]
+    first = adaptation.samples[adaptation.samples["step"] == 0]
+    drawn = set(first[names].itertuples(index=False, name=None))
+    return pd.Series([row in drawn for row in samples[names].itertuples(index=False, name=None)], samples.index, bool)
+
+
 def probe_run(
     adaptation: Run,
     samples: Run,
@@ -239,7 +251,7 @@ def probe_run(
         "first": first,
         "seed": seed,
         "written_by_step_0": same,
-        "first_update_saw_them": adaptation.folder.name == samples.folder.name,
+        "first_update_saw_them": bool(of_first_update(adaptation, pd.DataFrame(rows)).any()),
     }
     if folder is None:
         folder = runs_folder() / f"{KIND}-{fingerprint(KIND, origin | {'version': __version__})}"

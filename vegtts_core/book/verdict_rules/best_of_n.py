@@ -27,7 +27,7 @@ def with_artefacts(sound: dict[str, Finding], paper: dict[str, Finding]) -> dict
     """
     found = dict(sound)
     for name, ours in sound.items():
-        gone = ours.outcome is Outcome.NOT_REPLICATED or (ours.outcome is Outcome.UNDECIDED and ours.power == 0)
+        gone = ours.outcome is Outcome.NOT_REPLICATED or (ours.outcome is Outcome.UNDECIDED and ours.empty)
         if paper[name].outcome is Outcome.REPLICATED and gone:
             why = f"The published protocol finds it in the same samples ({paper[name].here}), the sound one does not."
             found[name] = replace(ours, outcome=Outcome.ARTEFACT, why=why)

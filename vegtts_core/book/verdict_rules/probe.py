@@ -14,8 +14,16 @@ from vegtts_core.statistics import of_interval
 
 
 def of_probe(found: probing.Material) -> dict[str, Finding]:
-    """What one probe says: whether rho deepens, and whether that is anti-calibration."""
-    changes, n = probing.changes(found), sizes(found.probe.samples)
+    """What one probe says: whether rho deepens, and whether that is anti-calibration.
+
+    By samples that the first update was not made from: the others were moved by their own reward.
+    """
+    fresh = found.probe.samples[~probing.trained_on(found)]
+    if fresh.empty:
+        why = "Every sample was in the first update, which moved it by its own reward."
+        none = Finding("no sample but the training data", Outcome.UNDECIDED, why, power=0.0)
+        return {"rho-deepens": none, "anti-calibration": none}
+    changes, n = probing.changes(probing.untrained(found)), sizes(fresh)
     return {"rho-deepens": deepens(changes, n), "anti-calibration": anti_calibration(changes, n)}
 
 
@@ -29,7 +37,7 @@ def deepens(changes: pd.DataFrame, n: str = "") -> Finding:
     if row["samples"] >= ALPHA:
         outcome = Outcome.UNDECIDED
     power = known_power(effect.power(size))
-    why = because(outcome, "ρ falls", "ρ does not fall", power)
+    why = f"{because(outcome, 'ρ falls', 'ρ does not fall', power)} One run."
     return Finding(f"change of ρ: {number(row['change'], '+.2f')}", outcome, why, n, power, effect, size)
 
 

@@ -15,12 +15,17 @@ from vegtts_core.statistics import count_power, wilson
 
 
 def regimes(rules: Sequence[Rule], n: str = "") -> Finding:
-    """The 30% rule task by task, a task's runs averaged; it must be right for most tasks beyond their interval."""
+    """The 30% rule task by task, a task's runs averaged; it must be right for most tasks beyond their interval.
+
+    Of tasks where nothing is fast either way, or everything, no rule is right or wrong.
+    """
     theirs = paper_rule()
-    own = f"On the paper's own table it is right for {theirs.right} of {len(theirs.tasks)} tasks."
+    own = f"On the paper's own table it is right for {theirs.right} of {len(theirs.told)} tasks."
     if not rules:
         return Finding("no independent search", Outcome.UNDECIDED, own, n, 0.0)
-    rows = pd.concat([rule.tasks for rule in rules])
+    rows = pd.concat([rule.told for rule in rules])
+    if rows.empty:
+        return Finding("nothing is fast, or everything", Outcome.UNDECIDED, own, n, 0.0)
     right = (rows["above"] == rows["benefits"]).astype(float).groupby(rows["task"]).mean()
     text = f"right for {number(wilson(float(right.sum()), len(right)), '.0%')} of {plural(len(right), 'task')}"
     if rows["above"].nunique() < 2:

@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
+
 from vegtts_core import metrics
 from vegtts_core.book import published
 from vegtts_core.book.measurement_run import claimed_shares
 from vegtts_core.book.prose import interval, number
+from vegtts_core.book.scaling import with_width
 from vegtts_core.book.selecting_words import points
 from vegtts_core.book.verdict_rules.deciding import known_power
 from vegtts_core.book.verdict_rules.evidence import NOTHING_FAST, Evidence, Rule
-from vegtts_core.book.verdicts import MARGIN, Finding, Outcome, because, sample_share
+from vegtts_core.book.verdicts import MARGIN, Finding, Outcome, because, sample_share, sizes
 from vegtts_core.metrics import GROUP
 from vegtts_core.statistics import mean_effect, wilson
+from vegtts_core.tasks.load import named_selections
+
+_SAMPLES = 64
+"""K of the published counts."""
+
+
+def _subset(evidence: Evidence) -> pd.DataFrame:
+    """The view on the tasks that the paper counts, subset 1: all of it where the run lacks some of them."""
+    tasks = {f"level1/{number}" for number in named_selections()["subset_1"]}
+    view = evidence.view
+    return view[view["task"].isin(tasks)] if tasks <= set(view["task"]) else view
 
 
 def _solves_all(evidence: Evidence) -> Finding:
-    hits = evidence.view.assign(hit=evidence.view["fast_limit"] > 1).groupby(GROUP)["hit"].any()
-    share = wilson(float(hits.sum()), len(hits))
-    outcome = Outcome.REPLICATED if hits.all() else Outcome.NOT_REPLICATED
-    why = f"{int((~hits).sum())} of {len(hits)} task and seed pairs have no fast sample; by Wilson's interval."
-    return Finding(f"{number(share, '.0%')} of task and seed pairs", outcome, why)
+    view = _subset(evidence)
+    hits = view.assign(hit=view["fast_limit"] > 1).groupby(GROUP)["hit"].agg(["size", "any"])
+    share = wilson(float(hits["any"].sum()), len(hits))
+    text = f"{number(share, '.0%')} of {len(hits)} task and seed pairs"
+    if not len(hits) or hits["size"].min() < _SAMPLES:
+        return Finding(text, Outcome.UNDECIDED, f"Some pair has fewer than {_SAMPLES} samples.", sizes(view))
+    missed = int((~hits["any"]).sum())
+    outcome = Outcome.NOT_REPLICATED if missed else Outcome.REPLICATED
+    why = f"A count: {missed} of {len(hits)} pairs of the paper's tasks and our seeds have no fast sample."
+    return Finding(text, outcome, why, sizes(view))
 
 
 def _saturation(evidence: Evidence) -> Finding:
@@ -32,7 +51,7 @@ def _saturation(evidence: Evidence) -> Finding:
     # A task in which nothing is fast has no curve that could saturate.
     hits = hits[hits.groupby("task")["sum"].transform("sum") > 0]
     if hits.empty:
-        return Finding("nothing is fast at any K", Outcome.UNDECIDED, NOTHING_FAST, power=0.0)
+        return Finding("nothing is fast at any K", Outcome.UNDECIDED, NOTHING_FAST, power=0.0, empty=True)
     at = [metrics.pass_at_k(hits["size"].to_numpy(), hits["sum"].to_numpy(), k) for k in (16, last)]
     gain = mean_effect(at[1] - at[0], hits.index.get_level_values("task"))
     text = f"K = 16 to {last}: {points(gain.interval)}, {gain.n} task{'s' * (gain.n != 1)} with a fast sample"
@@ -47,14 +66,15 @@ def _saturation(evidence: Evidence) -> Finding:
 
 
 def _one_sample(evidence: Evidence) -> Finding:
-    share = sample_share(evidence.view)
+    view = _subset(evidence)
+    share, _ = with_width(sample_share(view))
     text = f"{interval(share.estimate, share.low, share.high, '.0%')} of samples"
     both = [published.number(path) for path in ("4.4/1/best_of_n_fast_1", "5.1/1/pass_at_k")]
     if math.isnan(share.low):
-        return Finding(text, Outcome.UNDECIDED, "One task allows no interval.")
-    inside = share.low <= max(both) and share.high >= min(both)
+        return Finding(text, Outcome.UNDECIDED, "One task allows no interval.", sizes(view))
+    inside = any(share.low <= value <= share.high for value in both)
     why = "The interval includes a published value." if inside else "The interval excludes both published values."
-    return Finding(text, Outcome.UNDECIDED if inside else Outcome.NOT_REPLICATED, why)
+    return Finding(text, Outcome.UNDECIDED if inside else Outcome.NOT_REPLICATED, why, sizes(view))
 
 
 def _huge(evidence: Evidence) -> Finding:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from scipy import stats
+
 from vegtts_core import selection
 from vegtts_core.book import published
 from vegtts_core.book.prose import interval, number
@@ -21,7 +23,7 @@ def _beats(first: Strategy, second: Strategy) -> Rule:
     def rule(evidence: Evidence) -> Finding:
         effect = evidence.difference(first, second)
         if not effect.n:
-            return Finding("rules cannot differ", Outcome.UNDECIDED, NO_CONTEST, power=0.0)
+            return Finding("rules cannot differ", Outcome.UNDECIDED, NO_CONTEST, power=0.0, empty=True)
         size = published.number(f"5.3/{first.name}/fast_1") - published.number(f"5.3/{second.name}/fast_1")
         power = known_power(effect.power(size))
         outcome = by_sign(effect, 1, size)
@@ -35,7 +37,7 @@ def _beats(first: Strategy, second: Strategy) -> Rule:
 def _oracle(evidence: Evidence) -> Finding:
     effect = evidence.difference(selection.BEST_CORRECT, selection.SURPRISAL_GUIDED_TOP3)
     if not effect.n:
-        return Finding("rules cannot differ", Outcome.UNDECIDED, NO_CONTEST, power=0.0)
+        return Finding("rules cannot differ", Outcome.UNDECIDED, NO_CONTEST, power=0.0, empty=True)
     outcome = Outcome.REPLICATED if effect.within(MARGIN) else Outcome.UNDECIDED
     if outcome is Outcome.UNDECIDED and effect.sign > 0:
         outcome = Outcome.NOT_REPLICATED
@@ -48,13 +50,21 @@ def _oracle(evidence: Evidence) -> Finding:
 
 def _steady(evidence: Evidence) -> Finding:
     by_seed = evidence.outcomes.groupby(["strategy", "seed"])["success"].mean()
-    if evidence.nothing_fast or evidence.outcomes["seed"].nunique() < 2:
+    seeds = evidence.outcomes["seed"].nunique()
+    if evidence.nothing_fast or seeds < 2:
         why = NOTHING_FAST if evidence.nothing_fast else "One seed has no spread."
-        return Finding("no spread to compare", Outcome.UNDECIDED, why)
+        return Finding("no spread to compare", Outcome.UNDECIDED, why, empty=evidence.nothing_fast)
     ours, theirs = (float(by_seed[s.name].std(ddof=1)) for s in (SURPRISAL_GUIDED, CONFIDENCE_GUIDED))
-    outcome = Outcome.NOT_REPLICATED if ours > theirs + 1e-9 else Outcome.UNDECIDED
-    why = f"A standard deviation of {evidence.outcomes['seed'].nunique()} seeds is known to a factor of two at best."
-    return Finding(f"std {number(ours, '.1%')} and {number(theirs, '.1%')}", outcome, why)
+    text = f"std {number(ours, '.1%')} and {number(theirs, '.1%')}"
+    if min(ours, theirs) < 1e-9:
+        return Finding(text, Outcome.UNDECIDED, "A rule that does alike with every seed here may not with others.")
+    bound = float(stats.f.ppf(0.975, seeds - 1, seeds - 1)) ** 0.5
+    ratio = ours / theirs
+    outcome = Outcome.REPLICATED if ratio * bound < 1 else Outcome.UNDECIDED
+    if ratio / bound > 1:
+        outcome = Outcome.NOT_REPLICATED
+    why = f"{seeds} seeds know a ratio of two such deviations to a factor of {bound:.1f}."
+    return Finding(text, outcome, why)
 
 
 def _effect(evidence: Evidence) -> Finding:
@@ -62,8 +72,11 @@ def _effect(evidence: Evidence) -> Finding:
     h, sign = compared.effect, compared.sign_one_sided
     p = f", sign test p = {number(sign.p_value, '.3f')}" if sign.n else ", no pair differs"
     text = f"h = {interval(h.estimate, h.low, h.high, '+.2f')}{p}"
-    outcome = Outcome.REPLICATED if h.low > 0 else Outcome.NOT_REPLICATED if h.high < 0 else Outcome.UNDECIDED
-    return Finding(text, outcome, "Its interval takes pairs as independent, which seeds of one task are not.")
+    effect = evidence.difference(SURPRISAL_GUIDED, CONFIDENCE_GUIDED)
+    if not effect.n:
+        return Finding(text, Outcome.UNDECIDED, NO_CONTEST, power=0.0, empty=True)
+    why = "Both take the seeds of a task, and copies, as independent; what decides is the difference over tasks."
+    return Finding(text, by_sign(effect, 1), why, effect=effect)
 
 
 RULES: dict[str, Rule] = {

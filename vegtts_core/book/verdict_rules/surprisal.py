@@ -41,7 +41,7 @@ def _quartiles(evidence: Evidence) -> Finding:
     fast = evidence.quarters["fast"].to_numpy()
     text = "Q1 to Q4: " + ", ".join(number(float(value), ".0%") for value in fast)
     if evidence.nothing_fast:
-        return Finding(text, Outcome.UNDECIDED, NOTHING_FAST, power=0.0)
+        return Finding(text, Outcome.UNDECIDED, NOTHING_FAST, power=0.0, empty=True)
     if evidence.contested_tasks < 2:
         return Finding(text, Outcome.UNDECIDED, NO_CONTEST_TASKS, power=0.0)
     paper = np.array([published.number(f"5.2-quartiles/Q{i}/fast_1") for i in (1, 2, 3, 4)])
@@ -60,7 +60,7 @@ def _quartiles(evidence: Evidence) -> Finding:
 
 def _halves(evidence: Evidence) -> Finding:
     if evidence.nothing_fast:
-        return Finding("nothing is fast in either", Outcome.UNDECIDED, NOTHING_FAST, power=0.0)
+        return Finding("nothing is fast in either", Outcome.UNDECIDED, NOTHING_FAST, power=0.0, empty=True)
     if evidence.contested_tasks < 2:
         return Finding("one task has fast samples", Outcome.UNDECIDED, NO_CONTEST_TASKS, power=0.0)
     effect = evidence.contrast(_HALVES)
