@@ -50,7 +50,7 @@ def test_peaks_are_early_or_late_beyond_chance(steps: list[int], outcome: Outcom
 def test_three_runs_cannot_show_an_early_peak() -> None:
     found = over_sharpening.peaks(pd.DataFrame({"step": [1, 1, 2], "flat": False}))
     assert found.outcome is Outcome.UNDECIDED and found.power == 0
-    assert over_sharpening.peaks(pd.DataFrame({"step": [1] * 30, "flat": False})).power > 0.9
+    assert over_sharpening.peaks(pd.DataFrame({"step": [1] * 60, "flat": False})).power > 0.9
     assert over_sharpening.peaks(pd.DataFrame({"step": [0], "flat": [True]})).power == 0
 
 

@@ -14,8 +14,8 @@ that the process can read, until the evaluator has a copy of the output that no 
 
 An answer that comes too early shows as a wrong copy; work in other threads, streams and graphs, before the call or
 after it, is inside the clock if the copy depends on it. The second writing is for results that were put into the output
-without the copy that everybody else pays for: they are gone. The time that copies take on an idle device, found
-beforehand, is taken off the clock, for candidate and reference alike.
+without the copy that everybody else pays for: they are gone. The time that the evaluator's own copies take on an idle
+device, found beforehand, is taken off the clock, for candidate and reference alike.
 
 What a process leaves running on the device when it is stopped slows its neighbours down:
 `vegtts_core.evaluator.beside` looks for that.

@@ -218,8 +218,8 @@ def of_first_update(adaptation: Run, samples: pd.DataFrame) -> pd.Series:
     name.
     """
     names = ["task", "scaffold", "seed", "sample", "completion"]
-    first = adaptation.samples[adaptation.samples["step"] == 0]
-    drawn = set(first[names].itertuples(index=False, name=None))
+    first = adaptation.samples.loc[adaptation.samples["step"] == 0, names]
+    drawn = set(first.itertuples(index=False, name=None))
     return pd.Series([row in drawn for row in samples[names].itertuples(index=False, name=None)], samples.index, bool)
 
 

@@ -30,15 +30,26 @@ if TYPE_CHECKING:
 
 
 class KernelRunner:
-    """One kernel in a launcher. ``gated``: whether timed launches wait until they are queued (off in a benchmark)."""
+    """One kernel in a launcher. ``gated``: whether timed launches wait until they are queued (off in a benchmark).
+
+    Shared and local memory keep what a kernel left there for the next one of the same context, which may be the same
+    candidate, timed again on inputs that it has answered before, or another one of its task. So a launcher ends with a
+    kernel that a policy wrote (``once``); templates are ours, and read nothing that they have not written.
+    """
 
     gated = True
 
     def __init__(
-        self, session: CudaSession, launcher: Launcher, cubin: int, launch: Launch, writable_inputs: bool
+        self,
+        session: CudaSession,
+        launcher: Launcher,
+        cubin: int,
+        launch: Launch,
+        writable_inputs: bool,
+        once: bool = True,
     ) -> None:
         """Maps the session's memory into the launcher, unless it is there already. ``cubin``: a file descriptor."""
-        self._session, self._launcher = session, launcher
+        self._session, self._launcher, self._once = session, launcher, once
         self._launch, self._cubin = launch, cubin
         self._limits = session.settings.limits
         self._deadline = float("inf")
@@ -101,8 +112,10 @@ class KernelRunner:
         return call
 
     def close(self) -> None:
-        """Unload the kernel; the launcher goes on."""
-        if self._launcher.alive:
+        """Unload the kernel; end the launcher with it, or let it go on."""
+        if self._once:
+            self._launcher.kill()
+        elif self._launcher.alive:
             with contextlib.suppress(CandidateFailure, LauncherLost):
                 self._launcher.request("unload")
 

@@ -186,8 +186,8 @@ class CudaSession(TaskSession):
         if self._against_itself and self._itself != candidate:
             self.drop_reference()
             self._itself = candidate
-        launcher = self._launchers.current()
-        return KernelRunner(self, launcher, self._cubin[1], candidate.launch, writable_inputs)
+        once = candidate.scaffold != "template"
+        return KernelRunner(self, self._launchers.current(), self._cubin[1], candidate.launch, writable_inputs, once)
 
     def _make_room(self) -> None:
         """Where one draw is a large part of the device's memory, keep none from one protocol to the next."""
