@@ -10,6 +10,10 @@ from vegtts_core.book.verdicts import MARGIN, Finding, Outcome, because, sizes
 from vegtts_core.statistics import mean_effect
 
 
+_TWICE = 0.2
+"""How far from 2 a ratio may be that is called twice as many."""
+
+
 def feedback(families: distilling_results.Families) -> Finding:
     """Feedback less prompt-only at adapted steps, less what the two differ by in the rollouts that they share."""
     protocol = distilling_results.protocols(families)[-1]
@@ -33,7 +37,7 @@ def doubled(families: distilling_results.Families) -> Finding:
     compute = [run.compute for run in families[distilling_results.FEEDBACK].values()]
     student, teacher = (sum(each[name] for each in compute) for name in ("student_tokens", "teacher_tokens"))
     ratio = (student + teacher) / student
-    outcome = Outcome.REPLICATED if round(ratio) == 2 else Outcome.NOT_REPLICATED
+    outcome = Outcome.REPLICATED if abs(ratio - 2) <= _TWICE else Outcome.NOT_REPLICATED
     text = f"{number(ratio, '.2f')} times the student's tokens"
     return Finding(
         text, outcome, "A count, not an estimate; how much a teacher reads depends on the feedback's length."
