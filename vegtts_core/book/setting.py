@@ -59,7 +59,8 @@ def _h100_headroom(task_id: int) -> float:
 
 def _policy(run: Run) -> str:
     name = str(run.manifest["policy"]["name"])
-    return "SmolLM2-135M-Instruct" if name == "embedded" else name.rstrip("/").rsplit("/", 1)[-1]
+    model = "SmolLM2-135M-Instruct" if name == "embedded" else name.rstrip("/").rsplit("/", 1)[-1]
+    return f"{model} {'with an adapter' if run.manifest['policy'].get('adapter_sha256') else 'as it comes'}"
 
 
 def _machine(machine: dict[str, Any]) -> str:
