@@ -151,7 +151,8 @@ def test_timing_goes_on_until_more_pairs_would_hardly_narrow_the_interval() -> N
 
 def test_each_way_of_timing_has_its_own() -> None:
     between = BetweenEvaluations()
-    assert between.reach("cpu", "template") is between.reach("cpu", "forward") is between.cpu
+    assert between.reach("cpu", "template") is between.reach("cpu", "kernel") is between.cpu
+    assert between.reach("cpu", "module") is between.reach("cpu", "forward") is between.cpu_modules
     assert between.reach("cpu", "template", workers=2) is between.side_by_side
     assert between.reach("cuda", "kernel") is between.reach("cuda", "template") is between.events
     assert between.reach("cuda", "forward") is between.modules

@@ -78,18 +78,21 @@ class BetweenEvaluations(_Settings):
     """What differs from evaluation to evaluation, by what is timed how.
 
     The defaults are what recorded data ask for (`vegtts_core.runs.repeats`, rounded up), so that 95% of the intervals
-    hold over all tasks and no task refutes it. ``cpu``: the larger of A/A (data/calibration/cpu) and of kernels that
-    several runs evaluated, one at a time on two cores. ``side_by_side``: candidates that a warm start and the training
-    after it both evaluated, fifteen at a time on sixteen cores; over all tasks together 0.16 would do. ``events``:
-    kernels that were evaluated two to eight times, on several H100s. ``modules``: the same share, and the seconds that
-    A/A of calls of 0.3 ms needs (data/calibration/cuda); of longer calls too few are recorded. Another device wants its
-    own reaches: the calibration command finds them.
+    hold over all tasks and no task refutes it. ``cpu``: kernels that several runs evaluated, one at a time on two
+    cores. ``cpu_modules``: bodies of ``forward``, likewise; where a library places its memory and its threads is
+    another matter in every process, and A/A (data/calibration/cpu) asks for less. ``side_by_side``: candidates that a
+    warm start and the training after it both evaluated, fifteen at a time on sixteen cores; over all tasks together
+    0.16 would do. ``events``: kernels that were evaluated two to eight times, on several H100s. ``modules``: the same
+    share, and the seconds that A/A of calls of 0.3 ms needs (data/calibration/cuda); of longer calls too few are
+    recorded. Another device wants its own reaches: the calibration command finds them.
     """
 
-    cpu: Reach = Reach(share=0.07)
-    """Any candidate on a CPU, timed from outside its process."""
+    cpu: Reach = Reach(share=0.075)
+    """Kernels on a CPU, timed from outside their process."""
+    cpu_modules: Reach = Reach(share=0.18)
+    """Bodies of ``forward`` and modules on a CPU."""
     side_by_side: Reach = Reach(share=0.38)
-    """The same with other evaluators on the same CPU (`EvaluatorSettings.workers`), which share its memory."""
+    """Either with other evaluators on the same CPU (`EvaluatorSettings.workers`), which share its memory."""
     events: Reach = Reach(share=0.009)
     """Kernels on a GPU, between events on the device."""
     modules: Reach = Reach(share=0.009, seconds=38e-6)
@@ -97,9 +100,10 @@ class BetweenEvaluations(_Settings):
 
     def reach(self, device: str, scaffold: str, workers: int = 1) -> Reach:
         """Of candidates of ``scaffold`` on ``device`` (``cpu`` or ``cuda``), with so many evaluators on one CPU."""
+        python = scaffold in ("forward", "module")
         if device == "cpu":
-            return self.cpu if workers == 1 else self.side_by_side
-        return self.modules if scaffold in ("forward", "module") else self.events
+            return self.side_by_side if workers > 1 else self.cpu_modules if python else self.cpu
+        return self.modules if python else self.events
 
 
 class SoundSettings(_Settings):

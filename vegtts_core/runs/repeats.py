@@ -144,9 +144,9 @@ def identical(root: Path, name: str) -> pd.DataFrame:
 def recorded_reaches(root: Path, found: pd.DataFrame | None = None) -> BetweenEvaluations:
     """What the recorded data ask for: see `vegtts_core.evaluator.repeats`.
 
-    ``found``: `pairs` of the recorded runs. On a CPU, the larger of repeated evaluations and of A/A; evaluations that
-    had the machine to themselves and those that shared it stand apart. Of modules on a GPU no candidates are recorded
-    twice: A/A alone, its share that of kernels, the rest in seconds of the clock.
+    ``found``: `pairs` of the recorded runs. On a CPU, repeated evaluations, for bodies of ``forward`` no less than A/A;
+    evaluations that had the machine to themselves and those that shared it stand apart. Of modules on a GPU no
+    candidates are recorded twice: A/A alone, its share that of kernels, the rest in seconds of the clock.
     """
     found = pairs(evaluations(recorded_runs(root))) if found is None else found
     kernels = found[found["device"].eq("cuda") & ~found["scaffold"].isin(["forward", "module"])]
@@ -156,17 +156,17 @@ def recorded_reaches(root: Path, found: pd.DataFrame | None = None) -> BetweenEv
     beside = reach_of_tasks(needed(processor[shared]), list(processor[shared]["task"]))[0]
     processor = processor[~shared]
     itself, modules = identical(root, "cpu"), identical(root, "cuda")
-    cpu = np.nanmax(
-        [
-            reach_of_tasks(needed(processor), list(processor["task"]))[0],
-            reach_of_tasks(reaches_of_identical(itself.to_dict("records")), list(itself["task"]))[0],
-        ]
+    python = processor["scaffold"].isin(["forward", "module"])
+    compiled, bodies = (
+        reach_of_tasks(needed(part), list(part["task"]))[0] for part in (processor[~python], processor[python])
     )
+    same = reach_of_tasks(reaches_of_identical(itself.to_dict("records")), list(itself["task"]))[0]
     calls = modules[["reference_seconds", "candidate_seconds"]].min(axis=1)
     seconds = noise_part(reaches_of_identical(modules.to_dict("records")), events) * calls
     clock = reach_of_tasks(seconds, list(modules["task"]))[0]
     return BetweenEvaluations(
-        cpu=Reach(share=float(cpu)),
+        cpu=Reach(share=compiled),
+        cpu_modules=Reach(share=float(np.nanmax([bodies, same]))),
         side_by_side=Reach(share=beside),
         events=Reach(share=events),
         modules=Reach(share=events, seconds=clock),

@@ -27,7 +27,8 @@ def _beats(first: Strategy, second: Strategy) -> Rule:
         size = published.number(f"5.3/{first.name}/fast_1") - published.number(f"5.3/{second.name}/fast_1")
         power = known_power(effect.power(size))
         outcome = by_sign(effect, 1, size)
-        why = because(outcome, f"{first.name} is the better one", f"{first.name} is not the better one", power)
+        no = f"{first.name} is {'the worse' if effect.sign < 0 else 'not the better'} one"
+        why = because(outcome, f"{first.name} is the better one", no, power)
         text = f"{points(effect.interval)}{_tasks(effect)}"
         return Finding(text, outcome, why, power=power, effect=effect, size=size)
 

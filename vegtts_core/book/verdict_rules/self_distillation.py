@@ -9,7 +9,6 @@ from vegtts_core.book.verdict_rules.deciding import known_power
 from vegtts_core.book.verdicts import MARGIN, Finding, Outcome, because, sizes
 from vegtts_core.statistics import mean_effect
 
-
 _TWICE = 0.2
 """How far from 2 a ratio may be that is called twice as many."""
 
