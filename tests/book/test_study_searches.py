@@ -55,15 +55,15 @@ def ranked(tasks, fast_is_surprising):
 def test_surprisal_is_held_against_confidence_and_against_random_not_the_oracle(surprising, points) -> None:
     results = selecting.outcomes({"made": ranked(6, surprising)})
     gaps = selecting.gaps(results)
-    assert 100 * gaps["made", "confidence"].estimate == pytest.approx(points)
-    assert 100 * gaps["made", "random"].estimate == pytest.approx(points / 2)
+    assert 100 * gaps["made", "confidence"].interval.estimate == pytest.approx(points)
+    assert 100 * gaps["made", "random"].interval.estimate == pytest.approx(points / 2)
 
 
 def test_one_interval_among_several_is_no_finding_and_none_is_undecided() -> None:
-    several = selecting.outcomes({"clear": ranked(6, True), "alike": view(grid([8, 8]))})
-    assert "1 of 2 intervals exclude 0 (clear: more). One among several" in selecting.verdict(several)
+    one = selecting.outcomes({"clear": ranked(6, True), "alike": view(grid([8, 8]))})
+    assert "of 1 interval from two or more contested tasks, 1 excludes 0 (clear: more often)." in selecting.verdict(one)
     alike = selecting.outcomes({"alike": view(grid([8, 8]))})
-    assert "undecided" in selecting.verdict(alike) and "succeed alike" in selecting.verdict(alike)
+    assert "no run has two tasks" in selecting.verdict(alike) and "no run has a contested" in selecting.here(alike)
 
 
 def test_perfect_order_within_tasks_has_rho_one() -> None:
@@ -80,7 +80,8 @@ def test_every_recorded_run_has_its_card_and_its_command_once() -> None:
     assert not [line for line in lines if line.startswith("#")]  # each can be made again
     assert any(line.endswith("--seed 42") for line in lines if "training.probe" in line)
     for name, run in runs.items():
-        assert compute.gpu(run) in run.manifest["machine"]["gpu"].split(), name
+        card = compute.card(run)
+        assert card == "CPU" if "gpu" not in run.measured_on else card in run.measured_on["gpu"].split(), name
 
 
 def test_runs_that_began_from_different_adapters_are_told_apart() -> None:
@@ -104,4 +105,4 @@ def test_recorded_searches_fill_every_table() -> None:
     assert len(selecting.rules(results)) == 5 * len(found)
     shown = selecting.differences(found, results)
     assert list(shown["run"]) == list(found)
-    assert not any(math.isnan(value.estimate) for value in selecting.gaps(results).values())
+    assert all(effect.n == 0 or not math.isnan(effect.interval.estimate) for effect in selecting.gaps(results).values())

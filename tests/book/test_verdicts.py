@@ -12,9 +12,10 @@ from vegtts_core.book import published, verdicts, verdicts_study
 from vegtts_core.book.tables import Table
 from vegtts_core.book.verdict_rules import best_of_n
 from vegtts_core.book.verdict_rules.measuring import measured
-from vegtts_core.book.verdicts import Entry, Finding, Outcome
+from vegtts_core.book.verdicts import Entry, Finding, Outcome, Signed, by_sign
 from vegtts_core.book.walking import Walk
 from vegtts_core.runs.schema import SAMPLES
+from vegtts_core.statistics import mean_effect
 from vegtts_core.tasks import get_task
 
 
@@ -46,8 +47,9 @@ def outcomes(samples: pd.DataFrame) -> dict[str, Outcome]:
 
 
 def test_a_world_in_which_surprise_is_speed() -> None:
-    found = outcomes(table(surprising_is_fast=True))
+    found = outcomes(table(surprising_is_fast=True, k=64))
     assert found["search-solves-all"] is Outcome.REPLICATED
+    assert outcomes(table(surprising_is_fast=True, k=20))["search-solves-all"] is Outcome.UNDECIDED
     assert found["surprisal-beats-confidence"] is Outcome.REPLICATED
     assert found["inverse-confidence"] is Outcome.REPLICATED
     assert found["huge-speedups"] is Outcome.ARTEFACT
@@ -99,6 +101,18 @@ def test_only_the_published_protocol_makes_an_artefact() -> None:
 )
 def test_a_claim_is_replicated_only_if_no_policy_contradicts_it(found: list[Outcome], outcome: Outcome) -> None:
     assert verdicts.overall(Finding("", each) for each in found) is outcome
+
+
+def test_what_only_one_of_many_policies_shows_by_a_hair_is_undecided() -> None:
+    values = np.array([0.05, 0.1, 0.2, 0.3, 0.35, 0.6])
+    effects = [mean_effect(values, range(6)), mean_effect(values - values.mean(), range(6))]
+    found = {name: Finding("", by_sign(e, 1), by=Signed(e, 1)) for name, e in zip("ab", effects, strict=True)}
+    assert verdicts.together({"a": found["a"]})["a"].outcome is Outcome.REPLICATED
+    assert verdicts.together(found)["a"].outcome is Outcome.REPLICATED
+    many = {f"b{n}": found["b"] for n in range(40)}
+    undone = verdicts.together(found | many)["a"]
+    assert undone.outcome is Outcome.UNDECIDED and "42 policies" in undone.why
+    assert effects[0].among(42).low < effects[0].low and effects[0].among(1) is effects[0]
 
 
 def test_the_shown_finding_has_most_power_and_the_others_are_counted() -> None:

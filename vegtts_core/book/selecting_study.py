@@ -14,16 +14,15 @@ from vegtts_core.book.selecting import copies
 from vegtts_core.book.selecting_tests import correlations, over_tasks, rounded
 from vegtts_core.book.selecting_words import Finding, finding, points
 from vegtts_core.book.tables import Column
+from vegtts_core.book.verdict_rules.evidence import Evidence, difference
 from vegtts_core.selection import (
     CONFIDENCE_GUIDED,
     RANDOM_CORRECT,
     SURPRISAL_GUIDED,
     Strategy,
     aggregate_strategies,
-    compare_strategies,
-    evaluate_strategies,
 )
-from vegtts_core.statistics import Interval
+from vegtts_core.statistics import Effect, Interval
 
 Views = Mapping[str, pd.DataFrame]
 
@@ -31,8 +30,8 @@ AGAINST = {"confidence": CONFIDENCE_GUIDED, "random": RANDOM_CORRECT}
 
 
 def outcomes(found: Views) -> dict[str, pd.DataFrame]:
-    """``evaluate_strategies`` of every run's view."""
-    return {name: evaluate_strategies(view) for name, view in found.items()}
+    """``evaluate_strategies`` of every run's view, with ``contested``: whether rules can differ in the group."""
+    return {name: Evidence(view).outcomes for name, view in found.items()}
 
 
 def rules(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -58,10 +57,13 @@ RULE_COLUMNS = {
 }
 
 
-def gaps(results: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], Interval]:
-    """Success of surprisal minus each of ``AGAINST``, paired, bootstrap over tasks and seeds, by run and rule."""
+def gaps(results: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], Effect]:
+    """Success of surprisal minus each of ``AGAINST`` over contested groups, paired, by run and rule.
+
+    As the table of claims has it (`evidence.Evidence.difference`); no tasks where no group is contested.
+    """
     return {
-        (name, key): compare_strategies(result, SURPRISAL_GUIDED, other).difference
+        (name, key): difference(result, SURPRISAL_GUIDED, other)
         for name, result in results.items()
         for key, other in AGAINST.items()
     }
@@ -75,10 +77,15 @@ def differences(found: Views, results: Mapping[str, pd.DataFrame]) -> pd.DataFra
         counted = copies(found[name])
         row = {"run": name, "contested": f"{counted['contested'].sum()} of {counted['groups'].sum()}"}
         for key, other in AGAINST.items():
-            row[key] = points(between[name, key]).replace(" points", "")
+            row[key] = points(_wide(between[name, key])).replace(" points", "")
             row[f"{key}_sign"] = _sign(result, other)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _wide(effect: Effect) -> Interval:
+    """The wider of the bootstrap's interval and the t-test's."""
+    return Interval(effect.interval.estimate, effect.low, effect.high, effect.n)
 
 
 def _sign(result: pd.DataFrame, other: Strategy) -> str:
@@ -122,25 +129,27 @@ RELATED_COLUMNS = {
 
 
 def here(results: Mapping[str, pd.DataFrame]) -> str:
-    """Surprisal minus confidence per run, with its interval."""
-    between = gaps(results)
-    return "Surprisal minus confidence. " + "; ".join(f"{n}: {points(between[n, 'confidence'])}" for n in results) + "."
+    """Surprisal minus confidence per run with contested groups, with its interval."""
+    found = {name: effect for (name, key), effect in gaps(results).items() if key == "confidence" and effect.n}
+    if not found:
+        return "Surprisal minus confidence: no run has a contested group."
+    told = "; ".join(f"{name}: {points(_wide(effect))} ({effect.n} tasks)" for name, effect in found.items())
+    return f"Surprisal minus confidence over contested groups. {told}."
 
 
 def verdict(results: Mapping[str, pd.DataFrame]) -> str:
-    """What the intervals of ``gaps`` decide, and for how many of how many."""
-    between = gaps(results)
-    texts = []
+    """What the intervals of ``gaps`` decide, and for how many of how many runs."""
+    between, texts = gaps(results), []
     for key in AGAINST:
-        found = {name: finding(between[name, key]) for name in results}
-        clear = {name: value for name, value in found.items() if value in (Finding.MORE, Finding.LESS)}
-        if not clear:
-            equal = [name for name, value in found.items() if value is Finding.EQUAL]
-            tail = f"; in {len(equal)} the two succeed alike everywhere" if equal else ""
-            texts.append(f"Surprisal against {key}: undecided, no interval of {len(found)} excludes 0{tail}.")
+        found = {name: between[name, key] for name in results if between[name, key].n > 1}
+        if not found:
+            texts.append(f"Surprisal against {key}: no run has two tasks in which they could differ.")
             continue
-        named = "; ".join(f"{name}: {value}" for name, value in clear.items())
-        alone = len(clear) == 1 and len(found) > 1
-        lone = " One among several intervals is no finding." if alone else ""
-        texts.append(f"Surprisal against {key}: {len(clear)} of {len(found)} intervals exclude 0 ({named}).{lone}")
+        clear = {name: finding(_wide(effect.among(len(found)))) for name, effect in found.items()}
+        clear = {name: value for name, value in clear.items() if value in (Finding.MORE, Finding.LESS)}
+        named = "; ".join(f"{name}: {value} often" for name, value in clear.items())
+        said = f"{len(clear)} exclude{'s' * (len(clear) == 1)} 0 ({named})" if clear else "undecided, none excludes 0"
+        several = f", at a level that allows for {len(found)}" if len(found) > 1 else ""
+        runs = f"{len(found)} interval{'s' * (len(found) != 1)} from two or more contested tasks"
+        texts.append(f"Surprisal against {key}: of {runs}, {said}{several}.")
     return " ".join(texts)

@@ -50,13 +50,27 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
+class Signed:
+    """An effect, the sign that the claim gives it, and the published effect: `by_sign`'s arguments."""
+
+    effect: Effect
+    claimed: int
+    size: float = 0.0
+
+    def outcome(self, tests: int = 1) -> Outcome:
+        """`by_sign`, with intervals that hold for so many tests at once."""
+        return by_sign(self.effect.among(tests), self.claimed, self.size)
+
+
+@dataclass(frozen=True)
 class Finding:
     """What was measured (text with numbers), and what follows.
 
     ``why``: one sentence; ``n``: tasks x seeds x samples; ``power``: the probability that the design would have found
     an effect as large as the published one at the 5% level (NaN: not a question of power); ``effect``: the difference
     that decides, ``size``: the published one, both None or NaN where a claim is decided otherwise. ``empty``: these
-    data hold nothing that could be tested (no power for want of tasks is something else).
+    data hold nothing that could be tested (no power for want of tasks is something else). ``by``: what the outcome
+    follows from where that is the sign of an effect.
     """
 
     here: str
@@ -67,6 +81,7 @@ class Finding:
     effect: Effect | None = None
     size: float = NAN
     empty: bool = False
+    by: Signed | None = None
 
 
 def by_sign(effect: Effect, claimed: int, size: float = 0.0) -> Outcome:
@@ -100,6 +115,18 @@ def because(outcome: Outcome, yes: str, no: str, power: float = NAN) -> str:
 def capital(text: str) -> str:
     """With a capital, except a Greek letter: a capital rho reads as a P."""
     return f"{text[0].upper()}{text[1:]}" if text and text[0].isascii() else text
+
+
+def together(findings: Mapping[str, Finding]) -> dict[str, Finding]:
+    """Findings of one claim by policy, undecided where a level that allows for all of them does not hold."""
+    tests = sum(found.by is not None and found.by.effect.n > 1 for found in findings.values())
+    kept = dict(findings)
+    for label, found in findings.items():
+        decided = found.outcome in (Outcome.REPLICATED, Outcome.NOT_REPLICATED)
+        if found.by is not None and decided and found.by.outcome(tests) is Outcome.UNDECIDED:
+            why = f"Alone it would be {found.outcome.short}, but not at a level that allows for {tests} policies."
+            kept[label] = replace(found, outcome=Outcome.UNDECIDED, why=why)
+    return kept
 
 
 def overall(findings: Iterable[Finding]) -> Outcome:

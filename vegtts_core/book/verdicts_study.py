@@ -25,7 +25,7 @@ from vegtts_core.book.verdict_rules import (
     transfer,
 )
 from vegtts_core.book.verdict_rules import diversity as diversity_rules
-from vegtts_core.book.verdicts import Entries, Entry, Finding
+from vegtts_core.book.verdicts import Entries, Entry, Finding, together
 from vegtts_core.parameters import read_yaml
 from vegtts_core.project import recorded_folder
 from vegtts_core.runs import Run
@@ -49,9 +49,9 @@ def entries(source: str, params: str | Path, seed: int | None = None, k: int | N
 
 
 def by_claim(found: Findings) -> Entries:
-    """`entries`' shape, in the order of ``published.claims``."""
+    """`entries`' shape, in the order of ``published.claims``; several policies are several tests of a claim."""
     return {
-        claim.id: Entry(claim, {label: each[claim.id] for label, each in found.items() if claim.id in each})
+        claim.id: Entry(claim, together({label: each[claim.id] for label, each in found.items() if claim.id in each}))
         for claim in published.claims()
     }
 

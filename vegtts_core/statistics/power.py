@@ -11,7 +11,7 @@ power given here is that of the t-test, which is the stricter of the two whereve
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -119,6 +119,13 @@ class Effect:
             return 1
         return -1 if self.high < 0 else 0
 
+    def among(self, tests: int) -> Effect:
+        """The same with both intervals as wide as so many tests at once ask for (Bonferroni, Student's quantiles)."""
+        if tests < 2 or self.n < 2:
+            return self
+        first, each = (float(stats.t.ppf(1 - ALPHA / 2 / count, self.n - 1)) for count in (1, tests))
+        return replace(self, interval=_wider(self.interval, each / first), test=_wider(self.test, each / first))
+
     @property
     def low(self) -> float:
         """The lower of the two lower bounds; NaN where either is unknown."""
@@ -170,6 +177,12 @@ class Effect:
             return self.spread
         # Seeds of one task may all do alike: they are not taken to narrow what tasks differ by.
         return float(np.fmax(self.spread, least_spread(effect)))
+
+
+def _wider(found: Interval, factor: float) -> Interval:
+    middle = found.estimate
+    low, high = middle - factor * (middle - found.low), middle + factor * (found.high - middle)
+    return replace(found, low=low, high=high)
 
 
 def least_spread(effect: float, groups: float = 1.0) -> float:

@@ -58,15 +58,20 @@ class Evidence:
 
     def difference(self, first: Strategy, second: Strategy) -> Effect:
         """Success of ``first`` minus ``second`` over contested groups."""
-        rows = self.outcomes[self.outcomes["contested"]]
-        table = rows.pivot(index=["task", "seed", "step"], columns="strategy", values="success")
-        if table.empty:
-            return mean_effect([], [])
-        return mean_effect(table[first.name] - table[second.name], table.index.get_level_values("task"))
+        return difference(self.outcomes, first, second)
 
     def contrast(self, weights: list[float]) -> Effect:
         """A contrast of the quartiles' shares of fast samples."""
         return of_interval(quartile_contrast(self.view, weights, resamples=RESAMPLES))
+
+
+def difference(outcomes: pd.DataFrame, first: Strategy, second: Strategy) -> Effect:
+    """Success of ``first`` minus ``second`` over the contested groups of `Evidence.outcomes`."""
+    rows = outcomes[outcomes["contested"]]
+    table = rows.pivot(index=["task", "seed", "step"], columns="strategy", values="success")
+    if table.empty:
+        return mean_effect([], [])
+    return mean_effect(table[first.name] - table[second.name], table.index.get_level_values("task"))
 
 
 Rule = Callable[[Evidence], Finding]

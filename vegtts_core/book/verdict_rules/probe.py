@@ -8,7 +8,7 @@ from vegtts_core.book import probing, published, selecting_words
 from vegtts_core.book.probing_words import ALPHA, moved
 from vegtts_core.book.prose import number
 from vegtts_core.book.verdict_rules.deciding import known_power
-from vegtts_core.book.verdicts import Finding, Outcome, because, by_sign, sizes
+from vegtts_core.book.verdicts import Finding, Outcome, Signed, because, by_sign, sizes
 from vegtts_core.metrics import Quarter
 from vegtts_core.statistics import of_interval
 
@@ -38,7 +38,8 @@ def deepens(changes: pd.DataFrame, n: str = "") -> Finding:
         outcome = Outcome.UNDECIDED
     power = known_power(effect.power(size))
     why = f"{because(outcome, 'ρ falls', 'ρ does not fall', power)} One run."
-    return Finding(f"change of ρ: {number(row['change'], '+.2f')}", outcome, why, n, power, effect, size)
+    text = f"change of ρ: {number(row['change'], '+.2f')}"
+    return Finding(text, outcome, why, n, power, effect, size, by=Signed(effect, -1, size))
 
 
 def anti_calibration(changes: pd.DataFrame, n: str = "") -> Finding:
