@@ -122,6 +122,28 @@ def test_a_signature_may_be_spelt_otherwise(parameters: str) -> None:
         ("[[gnu::constructor]] void f() {}", "an attribute"),
         ("[ [gnu::constructor]] void f() {}", "an attribute"),
         ("<:<:gnu::constructor:>:> void f() {}", "a digraph"),
+        ("struct S {}; S operator<<<:[gnu::noinline]](S a, int b);", "a digraph"),
+        ("struct S {}; S operator<<<S>(S a, int b);", "(<<<)"),
+        ("int f(int a<%3%>);", "a digraph"),
+        ("#define L [\nvoid f L L gnu::constructor]]();", "'gnu'"),
+        ("#define N\nvoid f [ N [gnu::constructor]]();", "'gnu'"),
+        ("#define I(a) x[a]\nint I([__gnu__::used]);", "'__gnu__'"),
+        ("void f [\n#if 1\n[nodiscard]]();\n#endif", "line 3: an attribute"),
+        ("void f [/\\\n**/[nodiscard]]();", "a comment"),
+        ("int x; /\\\n/ asm", "a comment sign"),
+        ("int x; /* never ends", "a comment that does not end"),
+        ("#define N\nvoid f() { [ N [omp::directive(target)]]; }", "'omp'"),
+        ("#define A extern\nA int environ;", "extern in a macro"),
+        ("void f [[\n#define A\nnodiscard]]();", "an attribute"),
+        ("int x =\f1;", "not a printable ASCII"),
+        ("int x \x1c = 1;", "not a printable ASCII"),
+        ("int x$ = 1;", "a dollar"),
+        ("int x = 1'000;", "a digit separator"),
+        ("#define T task\n#pragma omp T\n", "'T' is a macro"),
+        ("#define T(x) x task\n#pragma omp parallel T(for)\n", "'T' is a macro"),
+        ("#define N 2) allocate(x\n#pragma omp parallel num_threads(N)\n", "'N' is a macro"),
+        ("# define \\\n N task\n# pragma omp N\n", "'N' is a macro"),
+        ("#define parallel target\n#pragma omp parallel\n", "'parallel' is a macro"),
         ('_Pragma("GCC optimize 3")', "_Pragma|a string"),
         ("#pragma GCC optimize (3)\n", "#pragma GCC is not allowed"),
         ("#pragma omp target\n", "#pragma omp target"),
@@ -129,7 +151,7 @@ def test_a_signature_may_be_spelt_otherwise(parameters: str) -> None:
         ("#line 7\n", "#line is not allowed"),
         ("int a = '\\n';", "a character"),
         ("int \\u0061sm;", "a backslash"),
-        ("int é;", "not an ASCII"),
+        ("int é;", "not a printable ASCII"),
         ("/* x *\\\n/ asm(1); /* */ asm(2);", "'asm'"),
         ("thread_local int x;", "'thread_local'"),
         ("int x = 1 # 2;", "'#' stands inside"),
@@ -147,6 +169,7 @@ def test_what_reaches_beyond_a_kernel_is_refused(code: str, reason: str) -> None
         ("__device__ void f() { cudaDeviceSynchronize(); }", "a kernel calls no library"),
         ("__global__ void g() {} __device__ void f() { g<<<1, 1>>>(); }", "a launch from the device"),
         ("__device__ void f() { __trap(); }", "'__trap'"),
+        ("#define D <<\n__device__ void f() { g<<\\\n<1, 1>>>(); }", "a launch from the device"),
     ],
 )
 def test_what_reaches_beyond_a_cuda_kernel_is_refused(code: str, reason: str) -> None:
@@ -159,6 +182,12 @@ def test_what_reaches_beyond_a_cuda_kernel_is_refused(code: str, reason: str) ->
         "#define TILE 8\n#if TILE > 4\n#undef TILE\n#endif",
         "#define TWO(a) \\\n    ((a) + \\\n     (a))",
         "#pragma GCC unroll 4",
+        "#define THREADS 2\nvoid f() {\n#pragma omp parallel num_threads(THREADS)\n    {}\n}",
+        "#define N (64)\nvoid f() {\n#pragma omp parallel for schedule(static, N)\nfor (int i = 0; i < 9; i++) {}\n}",
+        "#pragma omp declare reduction(m : float : omp_out = max(omp_out, omp_in)) initializer(omp_priv = -INFINITY)",
+        "float* f() { return (float*)malloc(16); }",
+        "struct S { int x; }; int S::*p = &S::x; int f(S s, S* t) { return s.*p + t->*p; } int g(int, ...);",
+        "template <int N> struct T {}; template <class A> struct U {}; U<U<U<int>>> u; int h = 0x1.8p+3 > 1.e+3;",
         "#pragma omp declare reduction(largest : float : omp_out = max(omp_out, omp_in))",
         "template <int N> struct Tile { float v[N]; };",
         "constexpr float SCALE = 1.5e-3f, other = .5f; // a 'comment' with \"quotes\"",
@@ -167,6 +196,18 @@ def test_what_reaches_beyond_a_cuda_kernel_is_refused(code: str, reason: str) ->
 )
 def test_honest_code_passes(code: str) -> None:
     candidate(cpp(f"{code}\n{HEAD} {BODY}"))
+
+
+def test_a_macro_goes_on_after_a_backslash_with_white_space_behind_it_in_both_languages() -> None:
+    macro = "#define ONE 0.5f \\ \t\n    + 0.5f"
+    code = f"{macro}\n__global__ {HEAD} {BODY.replace('1.0f', 'ONE')}\n{LAUNCH}"
+    assert nvrtc.compile_cubin(candidate(CUDA.parse(SWISH, code)).source).startswith(b"\x7fELF")
+    assert candidate(cpp(f"{macro} \n{HEAD} {BODY}")).source.count("\\\n    + 0.5f\n") == 1
+
+
+def test_linkage_on_a_line_of_its_own_moves_no_line() -> None:
+    found = candidate(cpp(f'extern "C"\n{HEAD} {BODY}'))
+    assert found.source.endswith(f'"completion"\n\n{HEAD} {BODY}\n')
 
 
 def test_dynamic_shared_memory_may_be_declared_in_cuda() -> None:

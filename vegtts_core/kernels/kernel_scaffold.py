@@ -95,11 +95,12 @@ class KernelScaffold:
     def _candidate(
         self, task: Task, signature: KernelSignature, code: str, first_line: int, launch: Launch | None
     ) -> Candidate:
-        lines = [line.rstrip() for line in code.split("\n")]
+        # No white space at the ends of lines: after a backslash, one compiler reads past it and another does not.
+        lines = [line.rstrip() for line in code.rstrip().split("\n")]
         body = "\n".join(line for line in lines if line)
-        source = f'{signature.preamble(self.language)}#line {first_line} "{CODE_NAME}"\n{code.rstrip()}\n'
-        meaning = _meaning(code)
-        digest = hashlib.sha256(f"{task.key}\n{self.name}\n{self.language}\n{launch}\n{meaning}".encode()).hexdigest()
+        source = "\n".join((f'{signature.preamble(self.language)}#line {first_line} "{CODE_NAME}"', *lines, ""))
+        text = f"{task.key}\n{self.name}\n{self.language}\n{launch}\n{_meaning(code)}"
+        digest = hashlib.sha256(text.encode()).hexdigest()
         if launch is not None:
             grid, block = (", ".join(map(str, triple)) for triple in (launch.grid, launch.block))
             body += f"\nlaunch: grid=({grid}), block=({block}), shared={launch.shared_bytes}"
