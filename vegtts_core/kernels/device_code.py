@@ -2,7 +2,7 @@
 
 The text is code of one kernel: functions, types, macros, OpenMP and unrolling pragmas. Refused is what reaches beyond
 that: strings and characters (so that there is no inline assembly, no language linkage and no printing), includes,
-attributes, foreign declarations, compiler built-ins, launches from the device; spellings behind
+attributes, foreign declarations, compiler built-ins, launches and memory management on the device; spellings behind
 which these could hide (token pasting, digraphs, escapes, comments that only a compiler sees). The
 compiler runs in a sandbox, the kernel too: this is the first
 wall of several, and the one that gives clear reasons.
@@ -41,10 +41,15 @@ _SPELLINGS = {
 _WORDS = frozenset({
     "asm", "__asm", "__asm__", "__attribute__", "__attribute", "__declspec", "_Pragma", "__pragma", "import", "module",
     "export", "__has_include", "__has_include_next", "__has_embed", "throw", "try", "catch", "typeid", "dynamic_cast",
-    "thread_local", "__thread", "printf", "assert", "__trap", "__brkpt", "__managed__",
+    "thread_local", "__thread", "printf", "assert", "__assertfail", "__trap", "__brkpt", "__managed__", "__annotate__",
+    "__location__",
 })  # fmt: skip
 #: What an attribute of a compiler's own begins with. The brackets before it can come out of macros, this cannot.
 _ATTRIBUTES = frozenset({"gnu", "__gnu__", "clang", "_Clang", "omp"})
+#: The heap of a CUDA device outlives the module that allocated from it.
+_DEVICE_HEAP = frozenset({"malloc", "calloc", "realloc", "free", "new", "delete"})
+#: The device's runtime, and the compiler's own names for it and for cache policies.
+_DEVICE_LIBRARIES = ("cuda", "__cuda", "__nv_")
 _BUILTINS = frozenset({
     "__builtin_expect", "__builtin_assume", "__builtin_assume_aligned", "__builtin_unreachable", "__builtin_prefetch",
     "__builtin_inff", "__builtin_inf", "__builtin_clz", "__builtin_clzll", "__builtin_ctz", "__builtin_ctzll",
@@ -168,6 +173,10 @@ def _token_problem(text: str, previous: str, language: Language, is_pragma: bool
         return f"{text!r} is not allowed: it names a compiler's attributes"
     if text.startswith("__builtin") and text not in _BUILTINS:
         return f"{text!r} is not allowed: use the functions that the prompt names"
-    if language is Language.CUDA and text.startswith("cuda"):
+    if language is Language.CUDA and text in _DEVICE_HEAP:
+        return (
+            f"{text!r} is not allowed: a kernel gets every buffer from the evaluator and allocates none on the device"
+        )
+    if language is Language.CUDA and text.startswith(_DEVICE_LIBRARIES):
         return f"{text!r} is not allowed: a kernel calls no library"
     return None
