@@ -1,11 +1,14 @@
 """The kernel scaffold: completions in, candidates or refusals out."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vegtts_core.errors import UserError
 from vegtts_core.kernels import nvrtc
+from vegtts_core.kernels.device_code import meaning
 from vegtts_core.kernels.examples import example_ids, example_text
 from vegtts_core.kernels.kernel_scaffold import KernelScaffold
 from vegtts_core.kernels.types import CompileError, Language, Launch
@@ -75,6 +78,61 @@ def test_fingerprints_tell_code_and_launches_apart() -> None:
     assert first.fingerprint == candidate(CUDA.parse(SWISH, f"// {LAUNCH}\n{code}")).fingerprint
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("int f(int i, int j) { return i++ + j; }", "int f(int i, int j) { return i + ++j; }"),
+        ("bool f(int a, int b) { return a >= b; }", "bool f(int a, int b) { return a > = b; }"),
+        ("bool f(int a, int* b) { return a & &b; }", "bool f(int a, int* b) { return a && b; }"),
+        ("#define F (x)\n", "#define F(x)\n"),
+        ("#define A 1\n#define B 2\n", "#define A 1 #define B 2\n"),
+        ("#define A 1\nint B;", "#define A 1 int B;\n"),
+        ("float f(float e) { return 1e+5; }", "float f(float e) { return 1e +5; }"),
+        ("float f = 1 .5f;", "float f = 1.5f;"),
+        ("unsigned a;", "un signed a;"),
+    ],
+)
+def test_white_space_that_a_compiler_reads_is_part_of_a_fingerprint(one: str, other: str) -> None:
+    assert meaning(f"{one}\n{HEAD}") != meaning(f"{other}\n{HEAD}")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("int f( int i )\n{\n\treturn i*2 ;\n}", "int f(int i) {return i * 2;}"),
+        ("float t[ 2 ][ 3 ];", "float t[2][3];"),
+        ("#define A  1\n\n\nint x = A;", "  #define A 1  \nint   x=A;"),
+        ("#define A \\\n    1\nint x;", "#define A 1\nint x;"),
+        ("auto f = a[ 0 ] , g = ( b ) ;", "auto f = a[0], g = (b);"),
+    ],
+)
+def test_white_space_that_no_compiler_reads_is_no_part_of_a_fingerprint(one: str, other: str) -> None:
+    assert meaning(one) == meaning(other)
+
+
+_PIECES = st.sampled_from(
+    ["a", "b1", "1", "1e", ".5", "1.", "+", "-", ">", "=", "<", ".", "*", "/", "&", ":", "(", "]", ";", "#", " ", "\n"]
+)
+
+
+@given(st.lists(_PIECES, max_size=12).map("".join))
+def test_codes_with_one_meaning_are_read_alike_by_a_lexer_of_cpp(text: str) -> None:
+    """The longest token first, as in C++; ours are never longer than these."""
+    assert _cpp_tokens(meaning(text)) == _cpp_tokens(text)
+
+
+def _cpp_tokens(text: str) -> list[str]:
+    lexer = re.compile(
+        r"[A-Za-z_]\w*|\.?\d(?:[eEpP][+-]|[\w.])*|<<=|>>=|->\*|\.\.\.|//|/\*|\*/"
+        r"|::|\.\*|->|\+\+|--|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^]=|##|<:|:>|<%|%>|%:|[^\s\w]"
+    )
+    found = []
+    for line in text.split("\n"):
+        directive = line.lstrip().startswith("#")
+        found += [("\n", *lexer.findall(line), "\n")] if directive else lexer.findall(line)
+    return found
+
+
 def test_compile_errors_name_lines_of_the_completion() -> None:
     completion = f"Sure!\n```cuda\n// swish\n__global__ {HEAD} {{\n    out[0] = missing;\n}}\n{LAUNCH}\n```"
     found = candidate(CUDA.parse(SWISH, completion))
@@ -135,6 +193,9 @@ def test_a_signature_may_be_spelt_otherwise(parameters: str) -> None:
         ("#define N\nvoid f() { [ N [omp::directive(target)]]; }", "'omp'"),
         ("#define A extern\nA int environ;", "extern in a macro"),
         ("void f [[\n#define A\nnodiscard]]();", "an attribute"),
+        ("int x = __LINE__;", "'__LINE__'"),
+        ("int x = __COUNTER__;", "'__COUNTER__'"),
+        ("#if __TIME__\n#endif", "'__TIME__'"),
         ("int x =\f1;", "not a printable ASCII"),
         ("int x \x1c = 1;", "not a printable ASCII"),
         ("int x$ = 1;", "a dollar"),

@@ -3,8 +3,8 @@
 The text is code of one kernel: functions, types, macros, OpenMP and unrolling pragmas. Refused is what reaches beyond
 that: strings and characters (so that there is no inline assembly, no language linkage and no printing), includes,
 attributes, foreign declarations, compiler built-ins, launches and memory management on the device; spellings behind
-which these could hide (token pasting, digraphs, escapes, comments that only a compiler sees). The
-compiler runs in a sandbox, the kernel too: this is the first
+which these could hide (token pasting, digraphs, escapes, comments that only a compiler sees); and what would make equal
+code differ (the line or the time of its compilation). The compiler runs in a sandbox, the kernel too: this is the first
 wall of several, and the one that gives clear reasons.
 
 Python's tokens are not C++'s: what C++ joins otherwise (``<<<:`` is ``<<`` and a bracket there) or what only a
@@ -22,6 +22,9 @@ from vegtts_core.kernels.types import Language
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _TOKEN = re.compile(r"[A-Za-z_]\w*|\.?\d(?:[eEpP][+-]|[\w.])*|[^\s\w]")
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
+_WORD_OR_NUMBER = re.compile(r"\.?\w")
+#: Part of no longer token ("" is the beginning of the code, or of what follows a directive).
+_ALONE = frozenset({"", "(", ")", "[", "]", "{", "}", ",", ";"})
 #: The one string that is allowed, and only here: `extern "C"` before the kernel itself.
 _LINKAGE = re.compile(r'\bextern\s*"C"\s*(?=(?:__global__\s+|__launch_bounds__\s*\([^()]*\)\s*)*void\b)')
 
@@ -46,6 +49,10 @@ _WORDS = frozenset({
 })  # fmt: skip
 #: What an attribute of a compiler's own begins with. The brackets before it can come out of macros, this cannot.
 _ATTRIBUTES = frozenset({"gnu", "__gnu__", "clang", "_Clang", "omp"})
+_PLACE_AND_TIME = frozenset({
+    "__LINE__", "__COUNTER__", "__FILE__", "__BASE_FILE__", "__FILE_NAME__", "__INCLUDE_LEVEL__", "__DATE__",
+    "__TIME__", "__TIMESTAMP__",
+})  # fmt: skip
 #: The heap of a CUDA device outlives the module that allocated from it.
 _DEVICE_HEAP = frozenset({"malloc", "calloc", "realloc", "free", "new", "delete"})
 #: The device's runtime, and the compiler's own names for it and for cache policies.
@@ -88,6 +95,40 @@ def logical_lines(code: str) -> Iterator[tuple[int, str]]:
 def tokens(text: str) -> list[str]:
     """The tokens of a text without comments."""
     return _TOKEN.findall(text)
+
+
+def meaning(code: str) -> str:
+    """The code (without comments) as compilers read it: two codes with one meaning have the same tokens in C++.
+
+    White space goes where no compiler could read the tokens beside it otherwise, and is one space or line break where
+    one could: `i++ + j` is not `i + ++j`, `a > = b` is not `a >= b`, `#define F (x)` is not `#define F(x)`.
+    """
+    parts = []
+    previous = ""
+    for _, line in logical_lines(code):
+        if _DIRECTIVE.match(line):
+            parts += ["\n", " ".join(line.split()), "\n"]
+            previous = ""
+            continue
+        end = -1  # a line break is white space
+        for match in _TOKEN.finditer(line):
+            if match.start() != end and _could_join(previous, match.group(0)):
+                parts.append(" ")
+            parts.append(match.group(0))
+            previous, end = match.group(0), match.end()
+    return "".join(parts)
+
+
+def _could_join(left: str, right: str) -> bool:
+    """Whether two tokens might be others if nothing stood between them."""
+    if left in _ALONE or right in _ALONE:
+        return False
+    is_word = (_WORD_OR_NUMBER.match(left) is not None, _WORD_OR_NUMBER.match(right) is not None)
+    if is_word == (True, False):
+        return right in ".+-" and _IDENTIFIER.match(left) is None  # `1e +5`
+    if is_word == (False, True):
+        return left == "." and _IDENTIFIER.match(right) is None
+    return True
 
 
 def problem(code: str, language: Language, first_line: int = 1) -> str | None:
@@ -171,6 +212,8 @@ def _token_problem(text: str, previous: str, language: Language, is_pragma: bool
         return f"{text!r} is not allowed"
     if text in _ATTRIBUTES and not is_pragma:
         return f"{text!r} is not allowed: it names a compiler's attributes"
+    if text in _PLACE_AND_TIME:
+        return f"{text!r} is not allowed: equal code is equal wherever and whenever it is compiled"
     if text.startswith("__builtin") and text not in _BUILTINS:
         return f"{text!r} is not allowed: use the functions that the prompt names"
     if language is Language.CUDA and text in _DEVICE_HEAP:
