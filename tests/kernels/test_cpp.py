@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 
@@ -83,6 +84,45 @@ def test_a_missing_compiler_is_one_sentence_with_the_package(monkeypatch, tmp_pa
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"install the Debian package g\+\+"):
         cpp.find_compiler()
+
+
+@pytest.fixture
+def clang(tmp_path, monkeypatch):
+    """Makes the only compiler on PATH one that is called clang++, and has it compile with the given line of a shell."""
+
+    def make(compile_line):
+        monkeypatch.delenv("CXX", raising=False)
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        script = folder / "clang++"
+        script.write_text(
+            f'#!/bin/sh\nif [ "$1" = --version ]; then echo "Debian clang version 14.0.6"; exit 0; fi\n'
+            f"echo compiling >> {folder}/log\n{compile_line}\n"
+        )
+        script.chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder))
+        return folder / "log"
+
+    return make
+
+
+def test_a_compiler_whose_openmp_is_not_gccs_is_named_once_and_not_blamed_on_kernels(clang):
+    log = clang("echo \"ld: undefined reference to '__kmpc_fork_call'\" >&2; exit 1")
+    with pytest.raises(UserError, match=r"clang\+\+.*__kmpc_fork_call.*install the Debian package g\+\+"):
+        cpp.kernel_command()
+    assert log.read_text() == "compiling\n"
+
+
+def test_another_compiler_is_tried_once_and_used_if_it_can_do_openmp(clang):
+    log = clang(f'PATH=/usr/local/bin:/usr/bin:/bin exec {shutil.which("g++")} "$@"')
+    command = cpp.kernel_command()
+    assert command[0].endswith("/bin/clang++") and cpp.kernel_command() == command
+    assert log.read_text() == "compiling\n"
+
+
+def test_gcc_is_not_tried(monkeypatch):
+    monkeypatch.setattr(cpp, "_try_openmp", lambda _: pytest.fail("g++ was tried"))
+    assert cpp.find_compiler().is_gcc and cpp.kernel_command()
 
 
 def test_cxx_is_used_and_a_wrong_one_named(monkeypatch):

@@ -1,10 +1,11 @@
 import ast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vegtts_core.scaffolds.extract import MAX_CHARACTERS, Forward, extract_forward
+from vegtts_core.scaffolds.extract import MAX_CHARACTERS, MAX_SEARCHED, Forward, extract_forward
 from vegtts_core.scaffolds.types import Refusal, RefusalKind
 
 ARGUMENTS = ("A", "B")
@@ -82,6 +83,39 @@ def test_refusals_have_a_kind_and_a_sentence(completion: str, kind: RefusalKind)
     assert isinstance(refusal, Refusal), refusal
     assert refusal.kind == kind
     assert refusal.reason.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("completion", "kind", "most"),
+    [
+        ("\n".join([f"x = {'-~' * 15}1"] * 199), RefusalKind.EMPTY, 10),
+        ("\n".join(["x = 'return', -~-~-~-~-~-~-~1"] * 199), RefusalKind.EMPTY, 250),
+        ("\n".join(["x = 'return', -~-~-~-~-~-~-~1"] * 199 + [")"]), RefusalKind.TOO_LONG, 250),
+        ("\n".join(["x = f('return', -~-~-~-~-~-~-~1,"] * 199), RefusalKind.TOO_LONG, 250),
+        ("```\n".join(["x = f('return',\n" * 4] * 39), RefusalKind.SYNTAX, 1500),
+    ],
+)
+def test_no_completion_is_parsed_for_long(
+    completion: str, kind: RefusalKind, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[int] = []
+    parse = ast.parse
+
+    def counted(source: str, *more: Any) -> Any:
+        parsed.append(len(source))
+        return parse(source, *more)
+
+    monkeypatch.setattr(ast, "parse", counted)
+    refusal = extract_forward(completion, ARGUMENTS)
+    assert isinstance(refusal, Refusal) and refusal.kind is kind, refusal
+    assert len(parsed) <= most and sum(parsed) <= MAX_SEARCHED + 40 * MAX_CHARACTERS
+
+
+def test_a_body_among_much_chatter_is_found() -> None:
+    chatter = "\n".join(
+        ["if it is faster, then it is better, and for every matrix it is", "return to this later, (or"] * 5
+    )
+    assert body_of(f"{chatter}\n    C = A @ B\n    return C\n{chatter}") == "C = A @ B\nreturn C"
 
 
 @settings(max_examples=300, deadline=None)

@@ -38,10 +38,47 @@ KERNEL_FLAGS = (
 KERNEL_LIBRARIES = ("-lgomp", "-lm", "-lc", "-lgcc")
 
 
+#: As small as a kernel can be that needs OpenMP's library.
+_OPENMP_KERNEL = """
+extern "C" void kernel(const float* x, float* out) {
+#pragma omp parallel for
+    for (int i = 0; i < 64; i++) out[i] = x[i];
+}
+"""
+
+
 def kernel_command() -> tuple[str, ...]:
-    """The command that compiles a kernel from standard input; ``-o FILE`` is to be added. Raises UserError."""
+    """The command that compiles a kernel from standard input; ``-o FILE`` is to be added.
+
+    Raises UserError if there is no compiler, or one that cannot link kernels against g++'s OpenMP library: what it
+    fails at would be reported as each candidate's own mistake.
+    """
+    compiler = find_compiler()
     vector = ("-DVECTOR_MATH",) if _has_vector_math() else ()
-    return (*find_compiler().command, *KERNEL_FLAGS, *vector, "-x", "c++", "-", *("-x", "none"), *KERNEL_LIBRARIES)
+    command = (*compiler.command, *KERNEL_FLAGS, *vector, "-x", "c++", "-", *("-x", "none"), *KERNEL_LIBRARIES)
+    if not compiler.is_gcc:
+        _try_openmp(command)
+    return command
+
+
+@cache
+def _try_openmp(command: tuple[str, ...]) -> None:
+    """Raise UserError unless the command compiles a kernel that uses OpenMP."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    with tempfile.TemporaryDirectory(prefix="vegtts-openmp-") as folder:
+        tried = subprocess.run(
+            [*command, "-o", str(Path(folder) / "library.so")],
+            input=_OPENMP_KERNEL,
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+    if tried.returncode != 0:
+        said = (tried.stderr.strip().splitlines() or [f"exit status {tried.returncode}"])[0]
+        raise UserError(
+            f"The C++ compiler {command[0]!r} does not compile kernels with OpenMP ({said[:200]}): install the Debian "
+            "package g++, whose OpenMP library they are linked against, or set CXX to a g++."
+        )
 
 
 @cache
@@ -58,10 +95,11 @@ def diagnostics_in(output: str) -> tuple[Diagnostic, ...]:
 
 @dataclass(frozen=True)
 class Compiler:
-    """A C++ compiler: the command that starts it and the first line of its ``--version``."""
+    """A C++ compiler: the command that starts it, the first line of its ``--version``, and whether it is g++."""
 
     command: tuple[str, ...]
     version: str
+    is_gcc: bool
 
 
 def find_compiler() -> Compiler:
@@ -89,7 +127,8 @@ def _identified(command: tuple[str, ...]) -> Compiler:
         answer = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         raise UserError(f"The C++ compiler {' '.join(command)!r} does not start ({error}): reinstall it.") from error
-    return Compiler(command, answer.stdout.splitlines()[0] if answer.stdout else "unknown")
+    version = answer.stdout.splitlines()[0] if answer.stdout else "unknown"
+    return Compiler(command, version, is_gcc="Free Software Foundation" in answer.stdout)
 
 
 @cache

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from vegtts_core.kernels import completion as completions
 from vegtts_core.kernels.arithmetic import Malformed
-from vegtts_core.kernels.device_code import logical_lines, problem, strip_comments, tokens, without_linkage
+from vegtts_core.kernels.device_code import meaning, problem, strip_comments, tokens, without_linkage
 from vegtts_core.kernels.launch import parse_launch
 from vegtts_core.kernels.prompt import kernel_prompt
 from vegtts_core.kernels.signature import ENTRY, KernelSignature
@@ -95,11 +95,12 @@ class KernelScaffold:
     def _candidate(
         self, task: Task, signature: KernelSignature, code: str, first_line: int, launch: Launch | None
     ) -> Candidate:
-        lines = [line.rstrip() for line in code.split("\n")]
+        # No white space at the ends of lines: after a backslash, one compiler reads past it and another does not.
+        lines = [line.rstrip() for line in code.rstrip().split("\n")]
         body = "\n".join(line for line in lines if line)
-        source = f'{signature.preamble(self.language)}#line {first_line} "{CODE_NAME}"\n{code.rstrip()}\n'
-        meaning = _meaning(code)
-        digest = hashlib.sha256(f"{task.key}\n{self.name}\n{self.language}\n{launch}\n{meaning}".encode()).hexdigest()
+        source = "\n".join((f'{signature.preamble(self.language)}#line {first_line} "{CODE_NAME}"', *lines, ""))
+        text = f"{task.key}\n{self.name}\n{self.language}\n{launch}\n{meaning(code)}"
+        digest = hashlib.sha256(text.encode()).hexdigest()
         if launch is not None:
             grid, block = (", ".join(map(str, triple)) for triple in (launch.grid, launch.block))
             body += f"\nlaunch: grid=({grid}), block=({block}), shared={launch.shared_bytes}"
@@ -118,12 +119,3 @@ def _parameter_types(text: str) -> list[str]:
             words[:2] = [words[1], words[0]]
         types.append(" ".join("long long" if word == "int64_t" else word for word in words))
     return types
-
-
-def _meaning(code: str) -> str:
-    """The code's tokens, with line breaks only where they mean something: around directives."""
-    parts = []
-    for _, line in logical_lines(code):
-        words = " ".join(tokens(line))
-        parts.append(f"\n{words}\n" if words.startswith("#") else words)
-    return " ".join(part for part in parts if part)

@@ -15,6 +15,9 @@ from vegtts_core.scaffolds.types import Refusal, RefusalKind
 #: Longer than any honest answer (characters, lines); parsing stays cheap below it.
 MAX_CHARACTERS = 8_000
 MAX_LINES = 200
+#: How many characters may be parsed while a body is looked for in a completion: any run of its lines could be one, and
+#: the search grows with the square of their number. Recorded completions need a hundredth of it.
+MAX_SEARCHED = 1_000_000
 
 _FENCE = re.compile(r"```[a-zA-Z0-9_+-]*[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 #: How a statement of a body can begin; prose that begins likewise does not parse and is passed over.
@@ -33,6 +36,21 @@ class Forward:
     body: list[ast.stmt]
 
 
+class _Search:
+    """Parses while there is effort left: ``is_over`` says whether a body might be there that was not looked for."""
+
+    def __init__(self) -> None:
+        self._left = MAX_SEARCHED
+        self.is_over = False
+
+    def parse(self, source: str) -> ast.Module | None:
+        self.is_over = self.is_over or len(source) > self._left
+        if self.is_over:
+            return None
+        self._left -= len(source)
+        return _parse(source)
+
+
 def extract_forward(completion: str, arguments: tuple[str, ...]) -> Forward | Refusal:
     """The ``forward`` in ``completion``; a bare body takes the task's own ``arguments``. Never raises."""
     if len(completion) > MAX_CHARACTERS or completion.count("\n") > MAX_LINES:
@@ -43,8 +61,9 @@ def extract_forward(completion: str, arguments: tuple[str, ...]) -> Forward | Re
     if "\0" in completion:
         return Refusal(RefusalKind.SYNTAX, "The completion contains a null byte.")
     first_problem: Refusal | None = None
+    search = _Search()
     for text in _places(completion):
-        found = _from_definition(text) if _DEF.search(text) else _from_body(text, arguments)
+        found = _from_definition(text) if _DEF.search(text) else _from_body(text, arguments, search)
         if isinstance(found, Forward):
             return found
         first_problem = first_problem or found
@@ -88,7 +107,7 @@ def _from_definition(text: str) -> Forward | Refusal:
     return Forward(tuple(names[1:]), body)
 
 
-def _from_body(text: str, arguments: tuple[str, ...]) -> Forward | Refusal:
+def _from_body(text: str, arguments: tuple[str, ...], search: _Search) -> Forward | Refusal:
     """A bare body: the first run of lines that parses and returns something, chatter before and after it dropped."""
     lines = [line.rstrip() for line in text.expandtabs(4).splitlines()]
     while lines and not lines[0].strip():
@@ -107,25 +126,33 @@ def _from_body(text: str, arguments: tuple[str, ...]) -> Forward | Refusal:
         head = lines[start].strip()
         if not head or head.startswith("#") or not _STATEMENT.match(head):
             continue
-        body = _longest_body(lines[start:])
+        body = _longest_body(lines[start:], search)
         if body is not None:
             return Forward(arguments, body)
+        if search.is_over:
+            return Refusal(
+                RefusalKind.TOO_LONG,
+                "The completion has too many lines that could be a body of forward to try them all.",
+            )
     if "return" not in text:
         return Refusal(RefusalKind.EMPTY, "The completion returns nothing.")
     return _syntax_refusal("\n".join(lines))
 
 
-def _longest_body(lines: list[str]) -> list[ast.stmt] | None:
+def _longest_body(lines: list[str], search: _Search) -> list[ast.stmt] | None:
     """The statements of the longest prefix of ``lines`` that parses and returns on its own level."""
-    for end in range(len(lines), 0, -1):
+    shortest = next((place for place, line in enumerate(lines, 1) if "return" in line), len(lines) + 1)
+    for end in range(len(lines), shortest - 1, -1):
         block = textwrap.indent(textwrap.dedent("\n".join(lines[:end])), "    ")
-        tree = _parse(f"def f():\n{block}\n")
+        tree = search.parse(f"def f():\n{block}\n")
+        if search.is_over:
+            return None
         if tree is not None and len(tree.body) == 1:
             function = tree.body[0]
             assert isinstance(function, ast.FunctionDef)
             body = _without_docstring(function.body)
-            if _returns(body):
-                return body
+            # What a shorter prefix says, this one says too: if it returns nothing, none does.
+            return body if _returns(body) else None
     return None
 
 
