@@ -80,8 +80,8 @@ def compare_regimes(
     ``high`` (Newcombe's interval, rollouts independent), ``above``, ``benefits``.
     ``steps``: the step chosen, indexed by seed. ``counts``: ``classify_regimes``'s table. ``agreement``: share of the
     `informative` tasks that the paper's rule gets right, with Wilson bounds. ``correlation``: Spearman's rho(coverage,
-    benefit), bootstrap over tasks. ``rho_split``: the same with independent halves, mean over random halves, with the
-    halves' percentiles (not a confidence interval).
+    benefit) over them, bootstrap over tasks. ``rho_split``: the same with independent halves, mean over random halves,
+    with the halves' percentiles (not a confidence interval).
     Raises ValueError where tasks differ or not even step 1 fits the budget.
     """
     view = under(best_of_n, protocol)
@@ -112,8 +112,8 @@ def compare_regimes(
     tasks["above"], tasks["benefits"] = tasks["coverage"] > threshold, tasks["benefit"] > 0
     told = tasks[informative(tasks)]
     right = int((told["above"] == told["benefits"]).sum())
-    rho = spearman(tasks["coverage"], tasks["benefit"], tasks.index, None, resamples, seed)
-    split = _split(groups, tasks["adapted"], resamples, seed)
+    rho = spearman(told["coverage"], told["benefit"], told.index, None, resamples, seed)
+    split = _split(groups[groups["task"].isin(told.index)], told["adapted"], resamples, seed)
     return Regimes(
         tasks=tasks.reset_index(),
         steps=best.set_index("seed")["step"],
