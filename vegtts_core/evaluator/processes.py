@@ -20,7 +20,7 @@ from vegtts_core.evaluator.failures import BUILDING, CandidateFailure, admitted,
 from vegtts_core.evaluator.messages import MESSAGE_LIMIT, Assignment, Command, Program, Reply, letter_of
 from vegtts_core.evaluator.runner import Call
 from vegtts_core.evaluator.settings import Limits
-from vegtts_core.evaluator.stopping import await_stopped, process_id, processor_seconds
+from vegtts_core.evaluator.stopping import await_stopped, is_stopped, process_id, processor_seconds
 from vegtts_core.evaluator.types import ErrorKind
 from vegtts_core.evaluator.warden import ENDED, STOP, STOPPED_MANY, STOPPED_ONE
 
@@ -28,6 +28,8 @@ from vegtts_core.evaluator.warden import ENDED, STOP, STOPPED_MANY, STOPPED_ONE
 START_SECONDS = 120.0
 #: How long killing a process may take before the evaluator goes on without waiting for it.
 _END_SECONDS = 10.0
+#: What a stopped process may still use: a thread that was put off on its last steps to the stop takes them later.
+_LAST_STEPS_SECONDS = 20e-6
 #: Processor time that a process usually uses between its answer and its stop: up to 0.07 ms were seen.
 _IDLE_SECONDS = 0.1e-3
 #: More than that is charged to its call, up to here: a virtual machine that is itself put off counts as work.
@@ -55,12 +57,14 @@ class Process:
         self._status = status
         self._prints = prints
         self._limits = limits
-        self._pidfd = -1
+        self._pidfd = self._id = -1
         self._any_python = any_python
         self._program = program
         self._on_device = on_device
         self._calling = "running its kernel" if self._program is Program.KERNEL else "running forward"
         self._stopped = False
+        #: Processor seconds of all its threads when it last answered, and when it was last seen stopped.
+        self._used_at_answer = self._used_at_stop = 0.0
         self._waits = False
         self._report = b""
         self._deadline = time.monotonic() + limits.candidate_seconds
@@ -78,6 +82,7 @@ class Process:
         if not message or not fds:
             raise WarmProcessLost
         self._pidfd = fds[0]
+        self._id = process_id(self._pidfd)
 
     def await_waiting(self) -> None:
         """Wait until a process without an assignment has started CUDA. Raises `CandidateFailure` if it does not."""
@@ -190,6 +195,8 @@ class Process:
             pass
         except OSError:
             raise self._death(0.0) from None
+        if self._stopped:
+            self._require_stopped()
         start = time.perf_counter()
         if self._stopped:
             self._signal(signal.SIGCONT)
@@ -205,6 +212,7 @@ class Process:
         limit = min(limit or self._limits.call_seconds, self.seconds_left)
         ready = self._poll.poll(max(limit, 0.0) * 1000)
         arrived = time.perf_counter()
+        self._used_at_answer = processor_seconds(self._id)
         if not ready:
             self._end()
             raise CandidateFailure(ErrorKind.TIMEOUT, f"It was ended after {limit:.3g} s of {doing}.")
@@ -223,11 +231,21 @@ class Process:
         raise out_of_turn()
 
     def stop(self) -> None:
-        """Stop the process, and all that it started: it must be alone by now. Raises `CandidateFailure`."""
+        """Stop the process, and all that it started: it must be alone by now. Returns when all its threads stand still.
+
+        Raises `CandidateFailure`.
+        """
         self._signal(signal.SIGSTOP)
         self._stopped = True
-        if not self._any_python:
-            return  # it cannot start any
+        if self._any_python:
+            self._require_alone()
+        used = await_stopped(self._id, _END_SECONDS)
+        if used is None:
+            raise CandidateFailure(ErrorKind.LINGERING, "It could not be stopped when it had answered.")
+        self._used_at_stop = used
+
+    def _require_alone(self) -> None:
+        """Have the warden stop all that the process started; a failure if that is anything."""
         try:
             self._status.settimeout(_END_SECONDS)
             self._status.send(STOP)
@@ -241,17 +259,29 @@ class Process:
         if answer != STOPPED_ONE:
             self._report = answer  # it has ended: the next command will find out
 
+    def _require_stopped(self) -> None:
+        """A failure if the process went on after it was stopped, whoever woke it: inputs have been written since."""
+        went_on = processor_seconds(self._id) > self._used_at_stop + _LAST_STEPS_SECONDS
+        # Any Python on a GPU is under a clock that runs by now, and has seen nothing that is not inside it.
+        if not went_on and not (self._on_device and self._any_python):
+            went_on = not is_stopped(self._id)
+        if went_on and not self._has_ended():
+            raise CandidateFailure(ErrorKind.LINGERING, "It went on while the evaluator had stopped it.")
+
+    def _has_ended(self) -> bool:
+        """Whether it has died: how, the next command will find out."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(0))
+
     def _stop_at_once(self) -> float:
         """Stop the process; processor seconds that all its threads used after the answer, beyond the usual.
 
         Raises `CandidateFailure` if that was more than a machine's being busy can explain.
         """
-        process = process_id(self._pidfd)
-        before = processor_seconds(process)
         self.stop()
-        stopped = await_stopped(process, _END_SECONDS)
-        late = processor_seconds(process) - before
-        if not stopped or late > _LINGERING_SECONDS:
+        late = self._used_at_stop - self._used_at_answer
+        if late > _LINGERING_SECONDS:
             raise CandidateFailure(ErrorKind.LINGERING, "It was still computing after it had answered.")
         return late if late > _IDLE_SECONDS else 0.0
 
