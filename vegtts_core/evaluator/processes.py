@@ -3,7 +3,10 @@
 What the candidate's process claims is not believed. Its replies only say when to look; a call is measured from the
 command to the reply, after which the process is stopped, its inputs are overwritten, and only then is it let go on to
 write its result down. So a result that still depends on the inputs after the clock stopped is lost, and the time that
-writing takes is measured too. This module knows neither which results are right nor what the times mean.
+writing takes is measured too. Of what may be at work after its answer (a kernel's threads, any Python) nothing is
+awaited but the stop, and processor time until then is charged: a kernel has written its result by then, any Python has
+said where it lies, and it is read there while the process is stopped. A stopped process must not have moved when it is
+told to go on. This module knows neither which results are right nor what the times mean.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from vegtts_core.evaluator.failures import BUILDING, CandidateFailure, admitted, ended, flood, out_of_turn
-from vegtts_core.evaluator.messages import MESSAGE_LIMIT, Assignment, Command, Program, Reply, letter_of
+from vegtts_core.evaluator.messages import ADDRESS, MESSAGE_LIMIT, Assignment, Command, Program, Reply, letter_of
+from vegtts_core.evaluator.reading import Place, read_result
 from vegtts_core.evaluator.runner import Call
 from vegtts_core.evaluator.settings import Limits
 from vegtts_core.evaluator.stopping import await_stopped, is_stopped, process_id, processor_seconds
@@ -52,7 +56,9 @@ class Process:
         any_python: bool,
         program: Program,
         on_device: bool = False,
+        place: Place | None = None,
     ) -> None:
+        """``place``: where its result goes, if that is read out of its memory (`Assignment.is_read`)."""
         self._control = control
         self._status = status
         self._prints = prints
@@ -62,6 +68,9 @@ class Process:
         self._program = program
         self._on_device = on_device
         self._calling = "running its kernel" if self._program is Program.KERNEL else "running forward"
+        self._place = place
+        self._memory = -1
+        self._address = 0
         self._stopped = False
         #: Processor seconds of all its threads when it last answered, and when it was last seen stopped.
         self._used_at_answer = self._used_at_stop = 0.0
@@ -108,10 +117,23 @@ class Process:
     def await_ready(self) -> None:
         """Wait until the module is built. Raises `CandidateFailure`."""
         limit = self._limits.build_seconds if self._any_python else self._limits.call_seconds
+        if self._place is not None:
+            self._await_memory()
         self._deadline = time.monotonic() + limit
         self._expect(Reply.READY, BUILDING[self._program], limit)
         self.stop()
         self._deadline = time.monotonic() + self._limits.candidate_seconds
+
+    def _await_memory(self) -> None:
+        """Wait for the descriptor of its memory: the first message, from before any candidate's code has run."""
+        self._poll.poll(START_SECONDS * 1000)
+        try:
+            message, fds, _, _ = socket.recv_fds(self._control, 1, 1, socket.MSG_DONTWAIT)
+        except OSError:
+            message, fds = b"", []
+        if message != Reply.MEMORY.value or not fds:
+            raise self._death(_END_SECONDS)
+        self._memory = fds[0]
 
     @property
     def seconds_left(self) -> float:
@@ -132,21 +154,22 @@ class Process:
         """One call of ``forward`` or the kernel, timed. Then the result is in the output arena, the process stopped.
 
         ``when_done`` runs, with the process stopped, between the end of the timed region and the writing of the
-        result. A kernel has written it by then: what is there when the process stops is the result. Raises
-        `CandidateFailure`.
+        result. A kernel has written it by then, and any Python writes nothing: what is there when the process stops is
+        the result. Raises `CandidateFailure`.
         """
         start = self.begin()
         done = self.await_done()
-        late = 0.0
-        if self._program is Program.KERNEL:
-            late = self._stop_at_once()
+        is_there = self._program is Program.KERNEL or self._place is not None
+        if is_there:
+            done += self._stop_at_once()
         else:
             self.stop()
         if when_done is not None:
             when_done()
-        if self._program is Program.KERNEL:
-            return Call(done - start + late, 0.0)
-        return Call(done - start, self.write())
+        if self._place is not None:
+            read_result(self._memory, self._address, self._place)
+        writing = 0.0 if self._program is Program.KERNEL else self.write()
+        return Call(done - start, 0.0 if is_there else writing)
 
     # The same in steps, for who holds another clock (`vegtts_core.evaluator.committed`). All raise `CandidateFailure`.
 
@@ -183,8 +206,9 @@ class Process:
         self._status.close()
         os.close(self._prints)
         self._prints = -1
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
+        for fd in (self._pidfd, self._memory):
+            if fd >= 0:
+                os.close(fd)
 
     def _send(self, command: Command) -> float:
         """Let the process go on and send a command; the time just before sending."""
@@ -222,7 +246,10 @@ class Process:
             message = self._control.recv(MESSAGE_LIMIT)
         except OSError:
             message = b""
-        if message == reply.value:
+        says_where = reply is Reply.DONE and self._place is not None
+        if message[:1] == reply.value and len(message) == 1 + ADDRESS.size * says_where:
+            if says_where:
+                (self._address,) = ADDRESS.unpack(message[1:])
             return arrived
         if not message:
             raise self._death(_END_SECONDS)
