@@ -21,7 +21,10 @@ def process_id(pidfd: int) -> int:
 
 
 def processor_seconds(process: int) -> float:
-    """Processor time that all threads of a process have used so far; 0 once it is gone."""
+    """Processor time that all threads of a process have used so far; 0 once it is gone.
+
+    What a thread of another process uses shows when it leaves its core, at the next tick, or when it asks itself.
+    """
     if process < 0:
         return 0.0
     try:
@@ -33,8 +36,8 @@ def processor_seconds(process: int) -> float:
 def await_stopped(process: int, seconds: float) -> float | None:
     """Wait until every thread of a process has stopped, at most ``seconds``; its processor time by then (s).
 
-    0 if it is gone, None if it has not stopped. A thread says that it has stopped a moment before it leaves its core:
-    the clock has to stand still as well.
+    0 if it is gone, None if it has not stopped. A thread says that it has stopped a moment before it leaves its core,
+    where the clock jumps: it has to be the same before and after the threads were looked at.
     """
     deadline = time.monotonic() + seconds
     while True:
