@@ -263,9 +263,14 @@ class SoundProtocol:
                     break
                 if pairs >= settings.max_pairs or process.seconds_left < 2 * spent / pairs:
                     break
-                if pairs >= _FEWEST_PAIRS and spent > settings.max_seconds:
+                if len(candidate_calls) >= _FEWEST_PAIRS and spent > settings.max_seconds:
                     break
-        if candidate_calls and worked_on(candidate_calls, reference_calls):
+        if not candidate_calls:
+            raise CandidateFailure(
+                ErrorKind.UNSTEADY,
+                f"It was right, but the device was steady in none of {pairs} timed pairs of calls.",
+            )
+        if worked_on(candidate_calls, reference_calls):
             raise CandidateFailure(
                 ErrorKind.LATE_WORK, "It went on working after it had said that it was done and the clock had stopped."
             )
