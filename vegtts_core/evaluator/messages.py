@@ -1,8 +1,8 @@
 """What the evaluator and a candidate's process say to each other.
 
 One direction is trusted: an `Assignment` (pickled, in shared memory) and one-byte commands. The other direction is
-not: whatever a candidate's process sends is at most a one-byte reply, or a failure that it admits, as text. Nothing
-that it sends can earn a reward: times and comparisons are made elsewhere.
+not: what a candidate's process sends is at most a one-byte reply, an address in its own memory, or a failure that it
+admits, as text. Nothing that it sends can earn a reward: times and comparisons are made elsewhere.
 """
 
 from __future__ import annotations

@@ -125,9 +125,9 @@ class SoundProtocol:
         return calls[beside.WARMUP :]
 
     def _call(self, process: Runner, arena: Arena) -> Call:
-        """One call with poisoned output; the inputs are gone before the result is written down.
+        """One call with poisoned output; the inputs are gone before the result is written down, or read.
 
-        So is what may have been written down before its time: any Python can find the output's memory.
+        So is what may have been written down before its time: on a GPU any Python can find the output's memory.
         """
 
         def clear() -> None:
