@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from making import QUICK, reference
 
 from vegtts_core.evaluator import ErrorKind, ForwardEvaluator, Stage, Verdict
+from vegtts_core.evaluator.failures import CandidateFailure
+from vegtts_core.evaluator.processes import Process
 from vegtts_core.kernels.examples import example_ids, example_text
 from vegtts_core.kernels.kernel_scaffold import KernelScaffold
 from vegtts_core.kernels.signature import KernelSignature
@@ -168,6 +173,58 @@ def test_an_answer_before_the_work_is_done_earns_nothing(kernels: ForwardEvaluat
     slow = f"for (int again = 0; again < 20; again++) {{ {RIGHT} }}"
     found = verdict(kernels, unchecked(HINGE, f"{early} {slow} for (;;) call(24);", SYSCALL))
     assert found.error in (ErrorKind.LINGERING, ErrorKind.WRONG_VALUES), found.reason
+
+
+class _Slow:
+    """The evaluator's end of a channel on a machine that is busy: an answer is read after a while."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def recv(self, *arguments: int) -> bytes:
+        if len(arguments) == 1:
+            time.sleep(0.002)
+        return self._channel.recv(*arguments)
+
+
+#: What a kernel does after it has answered by itself, and the least that it is charged (s). The last thing is to wait.
+_AFTER = {
+    "works on": ("for (;;);", 0.5e-3),
+    "works a little": ("for (volatile int i = 0; i < 200000; i++);", 0.0),
+    "rests": ("", 0.0),
+}
+
+
+@X86
+@pytest.mark.timing
+@pytest.mark.parametrize("name", _AFTER)
+def test_work_between_the_answer_and_the_stop_is_paid_for(
+    kernels: ForwardEvaluator, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """However late the evaluator comes to it: by the clock until it reads the answer, then by the process's own."""
+    work, least = _AFTER[name]
+    body = (
+        'for (int fd = 3; fd < 64; fd++) call(44, fd, (long)"D", 1, 0x4000, 0, 0);'
+        f"{work} int word = 0; for (;;) call(202, (long)&word, 0, 0, 0);"
+    )
+    process = kernels._session_of(HINGE).start(unchecked(HINGE, body, SYSCALL), writable_inputs=False)
+    assert isinstance(process, Process)
+    try:
+        process.await_ready()
+        monkeypatch.setattr(process, "_control", _Slow(process._control))
+        monkeypatch.setattr(process, "_signal", lambda number: (time.sleep(0.002), Process._signal(process, number)))
+        start = process.begin()
+        seconds, charged = process.await_done() - start, process._stop_at_once()
+    except CandidateFailure as failure:  # a machine that is busier still
+        assert failure.kind is ErrorKind.LINGERING
+        seconds = charged = 1.0
+    finally:
+        process.close()
+    assert seconds > 0.002
+    assert charged > least if least else charged == 0
 
 
 @pytest.mark.parametrize(

@@ -53,18 +53,18 @@ def test_a_fifth_of_the_work_is_faster(tasks: dict[str, Task]) -> None:
 def test_answering_before_the_work_is_done_gains_nothing(timing: ForwardEvaluator, tasks: dict[str, Task]) -> None:
     """It takes over the conversation with the evaluator, says that it is done, and computes from a copy afterwards."""
     body = """
-    import sys
+    import struct, sys
     frame = sys._getframe()
     while frame.f_code.co_name != "_serve":
         frame = frame.f_back
-    control, output, inputs = (frame.f_locals[name] for name in ("control", "output", "inputs"))
+    control, inputs = (frame.f_locals[name] for name in ("control", "inputs"))
+    result = torch.full((A.shape[0], B.shape[1]), float("nan"))
     while True:
         copies = [value.clone() for value in inputs]
-        control.send(b"D")
+        control.send(b"D" + struct.pack("=Q", result.data_ptr()))
         control.recv(1)
         for _ in range(5):
-            result = copies[0] @ copies[1]
-        output.copy_(result)
+            torch.mm(*copies, out=result)
         control.send(b"W")
         while (command := control.recv(1)) == b"l":
             control.send(b"L")
@@ -72,7 +72,7 @@ def test_answering_before_the_work_is_done_gains_nothing(timing: ForwardEvaluato
             raise SystemExit
     """
     (verdict,) = timing.evaluate([with_forward(tasks["1"], body)])
-    assert verdict.error is ErrorKind.LATE_WORK, verdict
+    assert verdict.error in (ErrorKind.WRONG_VALUES, ErrorKind.NOT_REPEATABLE, ErrorKind.INSENSITIVE), verdict
     assert verdict.sound is not None and verdict.sound.reward == 0
 
 

@@ -10,6 +10,7 @@ import os
 import pickle
 import socket
 import sys
+import time
 import traceback
 import types
 from collections.abc import Sequence
@@ -18,12 +19,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from vegtts_core.evaluator import on_gpu
+from vegtts_core.evaluator import jail, on_gpu
 from vegtts_core.evaluator.cores import keep_to_cores
 from vegtts_core.evaluator.jail import Resources
 from vegtts_core.evaluator.kernel_profile import LOADING
 from vegtts_core.evaluator.library import Kernel, build
-from vegtts_core.evaluator.messages import MESSAGE_LIMIT, Assignment, Command, Program, Reply, Slot, one_line
+from vegtts_core.evaluator.messages import ADDRESS, MESSAGE_LIMIT, Assignment, Command, Program, Reply, Slot, one_line
 from vegtts_core.evaluator.profiles import ANY_PYTHON, ONE_PROCESS
 from vegtts_core.evaluator.sandbox import Sandbox, confine, limit
 from vegtts_core.evaluator.shared_memory import map_slots
@@ -56,6 +57,10 @@ def run(assignment: Assignment, fds: dict[str, int], box: Sandbox) -> None:
         limit(box, ANY_PYTHON, on_gpu.resources(assignment))
         control.send(Reply.WAITING.value)
     else:
+        if assignment.is_read:
+            memory = jail.open_memory()
+            socket.send_fds(control, [Reply.MEMORY.value], [memory])
+            os.close(memory)
         arenas = _mapped(assignment, fds)
         resources = Resources(assignment.memory_bytes, assignment.file_bytes, assignment.cpu_seconds)
         one = LOADING if kernel is not None else ONE_PROCESS
@@ -83,17 +88,23 @@ def run(assignment: Assignment, fds: dict[str, int], box: Sandbox) -> None:
 
 
 def _mapped(assignment: Assignment, fds: dict[str, int]) -> list[list[torch.Tensor]]:
-    """Tensors over the inputs, weights and output that are shared with the evaluator; their files are closed."""
+    """Tensors over the inputs, weights and output that are shared with the evaluator; their files are closed.
+
+    Where the result is read the output is a tensor like it, and nothing is shared.
+    """
     names = ("inputs", "weights", "output")
     slots = (assignment.arguments, list(assignment.weights.values()), [assignment.output])
     writable = (assignment.writable_inputs, False, True)
     sizes = assignment.device_bytes
+    shared = names[:2] if assignment.is_read else names
     found = [
         map_slots(fds[name], these, may) if sizes is None else _on_device(fds[name], size, these, may)
-        for name, these, may, size in zip(names, slots, writable, sizes or (0, 0, 0), strict=True)
+        for name, these, may, size in zip(shared, slots, writable, sizes or (0, 0, 0), strict=False)
     ]
     for name in names:
         os.close(fds[name])
+    if assignment.is_read:
+        found.append([torch.empty((), dtype=assignment.output.dtype).expand(assignment.output.shape)])
     return found
 
 
@@ -181,24 +192,33 @@ def _serve(
                     for place, value in enumerate(inputs)
                 ]
                 result = module(*fresh)
-                dense = result.contiguous() if type(result) is torch.Tensor else result
+                dense = result.resolve_neg().contiguous() if type(result) is torch.Tensor else result
                 if assignment.commits:
                     _check(result, output)
                     output.copy_(dense)
                 finish()
-                control.send(Reply.DONE.value)
+                if assignment.is_read:
+                    time.process_time()  # as for a kernel
+                control.send(Reply.DONE.value + (_address_of(dense) if assignment.is_read else b""))
                 if control.recv(1) != Command.WRITE.value:
                     return
                 _check(result, output)
                 if not assignment.writable_inputs:
                     _check_storage(result, fresh)
-                output.copy_(dense)
+                if not assignment.is_read:
+                    output.copy_(dense)
                 finish()
                 control.send(Reply.WRITTEN.value)
                 del fresh, result, dense  # so that the next call finds the allocator as this one did
         except BaseException as error:
             _admit(control, _described(error, ErrorKind.EXCEPTION))
             return
+
+
+def _address_of(dense: Any) -> bytes:
+    """Where the result lies; at 0 what is none (`_check` says why, when the evaluator has looked)."""
+    is_there = type(dense) is torch.Tensor and dense.layout == torch.strided
+    return ADDRESS.pack(dense.data_ptr() if is_there else 0)
 
 
 def _nothing() -> None:
@@ -230,6 +250,8 @@ def _serve_kernel(control: socket.socket, kernel: Kernel) -> None:
             control.send(Reply.LOADED.value)
         elif command == Command.CALL.value:
             kernel.call()
+            # The evaluator reads this process's clock: a running thread is behind on it, by up to a tick, till it asks.
+            time.process_time()
             control.send(Reply.DONE.value)
 
 

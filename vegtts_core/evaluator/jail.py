@@ -45,6 +45,18 @@ def hide_memory() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
+def open_memory() -> int:
+    """A descriptor through which whoever holds it reads this process's memory, until another program runs in it.
+
+    No privilege is needed to read there, nor to open it here: only the process's memory must not be hidden meanwhile.
+    """
+    _prctl(_PR_SET_DUMPABLE, 1)
+    try:
+        return os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        hide_memory()
+
+
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent ends, so that none of them can get away."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)

@@ -7,6 +7,7 @@ Everything else ends it: no file can be opened, no memory made executable, no pr
 from __future__ import annotations
 
 import errno as error_numbers
+import signal
 
 from vegtts_core.evaluator.profiles import ONE_PROCESS
 from vegtts_core.evaluator.seccomp import ALLOW, KILL, Filter, allow, equals, errno, masked
@@ -33,7 +34,7 @@ def kernel_filter(process: int) -> Filter:
             allow("mmap", where=(masked(2, _PROT_EXEC, 0), masked(3, _MAP_ANONYMOUS, _MAP_ANONYMOUS))),
             allow("mprotect", where=(masked(2, _PROT_EXEC, 0),)),
             allow("clone", where=(masked(0, _CLONE_THREAD, _CLONE_THREAD),)),
-            allow("tgkill", where=(equals(0, process),)),  # abort
+            allow("tgkill", where=(equals(0, process), equals(2, signal.SIGABRT))),  # abort
             errno(error_numbers.ENOSYS, "clone3"),  # its flags lie in memory, out of a filter's sight
             errno(error_numbers.EACCES, "openat"),  # malloc looks at the machine's settings and can do without
         ),

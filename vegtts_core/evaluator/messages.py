@@ -1,8 +1,8 @@
 """What the evaluator and a candidate's process say to each other.
 
 One direction is trusted: an `Assignment` (pickled, in shared memory) and one-byte commands. The other direction is
-not: whatever a candidate's process sends is at most a one-byte reply, or a failure that it admits, as text. Nothing
-that it sends can earn a reward: times and comparisons are made elsewhere.
+not: what a candidate's process sends is at most a one-byte reply, an address in its own memory, or a failure that it
+admits, as text. Nothing that it sends can earn a reward: times and comparisons are made elsewhere.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import struct
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -21,6 +22,8 @@ from vegtts_core.evaluator.types import ErrorKind
 
 #: Largest message that is read from a candidate's process, in bytes.
 MESSAGE_LIMIT = 4096
+#: Where a process says that its result lies: an address in its memory.
+ADDRESS = struct.Struct("=Q")
 #: Longest text of a candidate's own words (exception messages) in a reason, in characters.
 TEXT_LIMIT = 200
 
@@ -31,7 +34,7 @@ class Command(Enum):
     CALL = b"c"
     """Run ``forward`` (or the kernel) on the shared inputs, make its result dense. Answered by `Reply.DONE`; timed."""
     WRITE = b"w"
-    """Copy the result into the shared output. Answered by `Reply.WRITTEN`."""
+    """Copy the result into the shared output, if it is not read (`Assignment.is_read`). Answered by `Reply.WRITTEN`."""
     LOAD_WEIGHTS = b"l"
     """Copy the shared weights into the module. Answered by `Reply.LOADED`."""
 
@@ -41,7 +44,10 @@ class Reply(Enum):
 
     READY = b"R"
     """The module is built."""
+    MEMORY = b"M"
+    """Comes with a descriptor of the process's memory, before any candidate's code has run in it."""
     DONE = b"D"
+    """Followed by an `ADDRESS`, if the result is read there (`Assignment.is_read`)."""
     WRITTEN = b"W"
     LOADED = b"L"
     WAITING = b"H"
@@ -130,6 +136,12 @@ class Assignment:
     """Set where any Python runs on the GPU: which one it is."""
     commits: bool = False
     """The result is written to the output before `Reply.DONE`, and once more on `Command.WRITE` (see `committed`)."""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the evaluator reads the result out of the process, which has no output then (see `processes`)."""
+        here = self.device_bytes is None and not self.commits
+        return self.any_python and self.program is Program.MODULE and here
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,10 @@
 What the candidate's process claims is not believed. Its replies only say when to look; a call is measured from the
 command to the reply, after which the process is stopped, its inputs are overwritten, and only then is it let go on to
 write its result down. So a result that still depends on the inputs after the clock stopped is lost, and the time that
-writing takes is measured too. This module knows neither which results are right nor what the times mean.
+writing takes is measured too. Of what may be at work after its answer (a kernel's threads, any Python) nothing is
+awaited but the stop, and processor time until then is charged: a kernel has written its result by then, any Python has
+said where it lies, and it is read there while the process is stopped. A stopped process must not have moved when it is
+told to go on. This module knows neither which results are right nor what the times mean.
 """
 
 from __future__ import annotations
@@ -17,10 +20,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from vegtts_core.evaluator.failures import BUILDING, CandidateFailure, admitted, ended, flood, out_of_turn
-from vegtts_core.evaluator.messages import MESSAGE_LIMIT, Assignment, Command, Program, Reply, letter_of
+from vegtts_core.evaluator.messages import ADDRESS, MESSAGE_LIMIT, Assignment, Command, Program, Reply, letter_of
+from vegtts_core.evaluator.reading import Place, read_result
 from vegtts_core.evaluator.runner import Call
 from vegtts_core.evaluator.settings import Limits
-from vegtts_core.evaluator.stopping import await_stopped, process_id, processor_seconds
+from vegtts_core.evaluator.stopping import await_stopped, is_stopped, process_id, processor_seconds
 from vegtts_core.evaluator.types import ErrorKind
 from vegtts_core.evaluator.warden import ENDED, STOP, STOPPED_MANY, STOPPED_ONE
 
@@ -28,8 +32,11 @@ from vegtts_core.evaluator.warden import ENDED, STOP, STOPPED_MANY, STOPPED_ONE
 START_SECONDS = 120.0
 #: How long killing a process may take before the evaluator goes on without waiting for it.
 _END_SECONDS = 10.0
-#: Processor time that a process usually uses between its answer and its stop: up to 0.07 ms were seen.
-_IDLE_SECONDS = 0.1e-3
+#: What a stopped process may still use: a thread that was put off on its last steps to the stop takes them later.
+_LAST_STEPS_SECONDS = 20e-6
+#: Processor time that honest processes use between their answer and their stop: 0.02 ms, and rarely more than this (of
+#: 700 calls on a busy machine two did, and were charged).
+_IDLE_SECONDS = 0.05e-3
 #: More than that is charged to its call, up to here: a virtual machine that is itself put off counts as work.
 _LINGERING_SECONDS = 5e-3
 
@@ -50,17 +57,24 @@ class Process:
         any_python: bool,
         program: Program,
         on_device: bool = False,
+        place: Place | None = None,
     ) -> None:
+        """``place``: where its result goes, if that is read out of its memory (`Assignment.is_read`)."""
         self._control = control
         self._status = status
         self._prints = prints
         self._limits = limits
-        self._pidfd = -1
+        self._pidfd = self._id = -1
         self._any_python = any_python
         self._program = program
         self._on_device = on_device
         self._calling = "running its kernel" if self._program is Program.KERNEL else "running forward"
+        self._place = place
+        self._memory = -1
+        self._address = 0
         self._stopped = False
+        #: Processor seconds of all its threads when it last answered, and when it was last seen stopped.
+        self._used_at_answer = self._used_at_stop = 0.0
         self._waits = False
         self._report = b""
         self._deadline = time.monotonic() + limits.candidate_seconds
@@ -78,6 +92,7 @@ class Process:
         if not message or not fds:
             raise WarmProcessLost
         self._pidfd = fds[0]
+        self._id = process_id(self._pidfd)
 
     def await_waiting(self) -> None:
         """Wait until a process without an assignment has started CUDA. Raises `CandidateFailure` if it does not."""
@@ -103,10 +118,23 @@ class Process:
     def await_ready(self) -> None:
         """Wait until the module is built. Raises `CandidateFailure`."""
         limit = self._limits.build_seconds if self._any_python else self._limits.call_seconds
+        if self._place is not None:
+            self._await_memory()
         self._deadline = time.monotonic() + limit
         self._expect(Reply.READY, BUILDING[self._program], limit)
         self.stop()
         self._deadline = time.monotonic() + self._limits.candidate_seconds
+
+    def _await_memory(self) -> None:
+        """Wait for the descriptor of its memory: the first message, from before any candidate's code has run."""
+        self._poll.poll(START_SECONDS * 1000)
+        try:
+            message, fds, _, _ = socket.recv_fds(self._control, 1, 1, socket.MSG_DONTWAIT)
+        except OSError:
+            message, fds = b"", []
+        if message != Reply.MEMORY.value or not fds:
+            raise self._death(_END_SECONDS)
+        self._memory = fds[0]
 
     @property
     def seconds_left(self) -> float:
@@ -127,21 +155,22 @@ class Process:
         """One call of ``forward`` or the kernel, timed. Then the result is in the output arena, the process stopped.
 
         ``when_done`` runs, with the process stopped, between the end of the timed region and the writing of the
-        result. A kernel has written it by then: what is there when the process stops is the result. Raises
-        `CandidateFailure`.
+        result. A kernel has written it by then, and any Python writes nothing: what is there when the process stops is
+        the result. Raises `CandidateFailure`.
         """
         start = self.begin()
         done = self.await_done()
-        late = 0.0
-        if self._program is Program.KERNEL:
-            late = self._stop_at_once()
+        is_there = self._program is Program.KERNEL or self._place is not None
+        if is_there:
+            done += self._stop_at_once()
         else:
             self.stop()
         if when_done is not None:
             when_done()
-        if self._program is Program.KERNEL:
-            return Call(done - start + late, 0.0)
-        return Call(done - start, self.write())
+        if self._place is not None:
+            read_result(self._memory, self._address, self._place)
+        writing = 0.0 if self._program is Program.KERNEL else self.write()
+        return Call(done - start, 0.0 if is_there else writing)
 
     # The same in steps, for who holds another clock (`vegtts_core.evaluator.committed`). All raise `CandidateFailure`.
 
@@ -178,8 +207,9 @@ class Process:
         self._status.close()
         os.close(self._prints)
         self._prints = -1
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
+        for fd in (self._pidfd, self._memory):
+            if fd >= 0:
+                os.close(fd)
 
     def _send(self, command: Command) -> float:
         """Let the process go on and send a command; the time just before sending."""
@@ -190,6 +220,8 @@ class Process:
             pass
         except OSError:
             raise self._death(0.0) from None
+        if self._stopped:
+            self._require_stopped()
         start = time.perf_counter()
         if self._stopped:
             self._signal(signal.SIGCONT)
@@ -204,7 +236,6 @@ class Process:
         """Wait for ``reply``, at most ``limit`` seconds (those of a call); the time of its arrival."""
         limit = min(limit or self._limits.call_seconds, self.seconds_left)
         ready = self._poll.poll(max(limit, 0.0) * 1000)
-        arrived = time.perf_counter()
         if not ready:
             self._end()
             raise CandidateFailure(ErrorKind.TIMEOUT, f"It was ended after {limit:.3g} s of {doing}.")
@@ -214,7 +245,13 @@ class Process:
             message = self._control.recv(MESSAGE_LIMIT)
         except OSError:
             message = b""
-        if message == reply.value:
+        # In this order: what is done before is on this clock, what is done after on the process's own, or both.
+        self._used_at_answer = processor_seconds(self._id)
+        arrived = time.perf_counter()
+        says_where = reply is Reply.DONE and self._place is not None
+        if message[:1] == reply.value and len(message) == 1 + ADDRESS.size * says_where:
+            if says_where:
+                (self._address,) = ADDRESS.unpack(message[1:])
             return arrived
         if not message:
             raise self._death(_END_SECONDS)
@@ -223,11 +260,21 @@ class Process:
         raise out_of_turn()
 
     def stop(self) -> None:
-        """Stop the process, and all that it started: it must be alone by now. Raises `CandidateFailure`."""
+        """Stop the process, and all that it started: it must be alone by now. Returns when all its threads stand still.
+
+        Raises `CandidateFailure`.
+        """
         self._signal(signal.SIGSTOP)
         self._stopped = True
-        if not self._any_python:
-            return  # it cannot start any
+        if self._any_python:
+            self._require_alone()
+        used = await_stopped(self._id, _END_SECONDS)
+        if used is None:
+            raise CandidateFailure(ErrorKind.LINGERING, "It could not be stopped when it had answered.")
+        self._used_at_stop = used
+
+    def _require_alone(self) -> None:
+        """Have the warden stop all that the process started; a failure if that is anything."""
         try:
             self._status.settimeout(_END_SECONDS)
             self._status.send(STOP)
@@ -241,17 +288,29 @@ class Process:
         if answer != STOPPED_ONE:
             self._report = answer  # it has ended: the next command will find out
 
+    def _require_stopped(self) -> None:
+        """A failure if the process went on after it was stopped, whoever woke it: inputs have been written since."""
+        went_on = processor_seconds(self._id) > self._used_at_stop + _LAST_STEPS_SECONDS
+        # Any Python on a GPU is under a clock that runs by now, and has seen nothing that is not inside it.
+        if not went_on and not (self._on_device and self._any_python):
+            went_on = not is_stopped(self._id)
+        if went_on and not self._has_ended():
+            raise CandidateFailure(ErrorKind.LINGERING, "It went on while the evaluator had stopped it.")
+
+    def _has_ended(self) -> bool:
+        """Whether it has died: how, the next command will find out."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(0))
+
     def _stop_at_once(self) -> float:
         """Stop the process; processor seconds that all its threads used after the answer, beyond the usual.
 
         Raises `CandidateFailure` if that was more than a machine's being busy can explain.
         """
-        process = process_id(self._pidfd)
-        before = processor_seconds(process)
         self.stop()
-        stopped = await_stopped(process, _END_SECONDS)
-        late = processor_seconds(process) - before
-        if not stopped or late > _LINGERING_SECONDS:
+        late = self._used_at_stop - self._used_at_answer
+        if late > _LINGERING_SECONDS:
             raise CandidateFailure(ErrorKind.LINGERING, "It was still computing after it had answered.")
         return late if late > _IDLE_SECONDS else 0.0
 

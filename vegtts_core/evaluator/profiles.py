@@ -8,6 +8,7 @@ process; a call that libraries try in good faith, and can do without, fails inst
 from __future__ import annotations
 
 import errno as error_numbers
+import signal
 
 from vegtts_core.evaluator.seccomp import ALLOW, Filter, Rule, any_bit, differs, equals, errno, kill, masked
 
@@ -16,9 +17,13 @@ _CLONE_THREAD = 0x00010000
 #: linux/sched.h: a new namespace of any kind (the one for time cannot be asked of clone).
 _CLONE_NEW = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 # linux/prctl.h
+_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_SYSCALL_USER_DISPATCH, _PR_SET_PTRACER = 4, 22, 59, 0x59616D61
-# asm-generic/ioctls.h: input pushed into a terminal
+# asm-generic/ioctls.h: input pushed into a terminal; a terminal taken, whose loss makes the kernel send SIGCONT
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_TIOCSCTTY, _TIOCNOTTY = 0x540E, 0x5422
+#: linux/sched.h: the low byte of clone's flags is the signal that the parent gets when the child ends.
+_CSIGNAL = 0xFF
 # asm-generic/fcntl.h and sockios.h: have the kernel send a signal of one's choice
 _F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _FIOASYNC, _FIOSETOWN, _SIOCSPGRP = 8, 10, 15, 0x5452, 0x8901, 0x8902
 
@@ -50,10 +55,15 @@ _DENIED: tuple[Rule, ...] = (
         "prctl", where=(equals(0, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_SYSCALL_USER_DISPATCH, _PR_SET_PTRACER),)
     ),
     errno(error_numbers.EACCES, "socket"),  # by a name in the file system: other people's services
-    # A stopped process that has the kernel send it SIGCONT goes on while its inputs are being overwritten.
+    # A stopped process that is sent SIGCONT, by a thread or child that is not stopped yet or by the kernel, goes on
+    # while its inputs are being overwritten; and SIGCONT takes back a SIGSTOP that has not been obeyed yet.
+    kill("kill", "tkill", "rt_sigqueueinfo", "pidfd_send_signal", where=(equals(1, signal.SIGCONT),)),
+    kill("tgkill", "rt_tgsigqueueinfo", where=(equals(2, signal.SIGCONT),)),
+    kill("clone", where=(masked(0, _CSIGNAL, signal.SIGCONT),)),
+    kill("prctl", where=(equals(0, _PR_SET_PDEATHSIG), equals(1, signal.SIGCONT))),
     kill("timer_create"),
     kill("fcntl", where=(equals(1, _F_SETOWN, _F_SETSIG, _F_SETOWN_EX),)),
-    kill("ioctl", where=(equals(1, _FIOASYNC, _FIOSETOWN, _SIOCSPGRP),)),
+    kill("ioctl", where=(equals(1, _FIOASYNC, _FIOSETOWN, _SIOCSPGRP, _TIOCSCTTY, _TIOCNOTTY),)),
     errno(error_numbers.EPERM, "sched_setaffinity", "sched_setattr", "sched_setscheduler"),  # its cores are given
     errno(error_numbers.EPERM, "ioctl", where=(equals(1, _TIOCSTI, _TIOCLINUX),)),
     errno(error_numbers.ENOSYS, "clone3"),  # its flags lie in memory, out of a filter's sight; libraries use clone then

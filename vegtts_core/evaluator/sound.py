@@ -125,9 +125,9 @@ class SoundProtocol:
         return calls[beside.WARMUP :]
 
     def _call(self, process: Runner, arena: Arena) -> Call:
-        """One call with poisoned output; the inputs are gone before the result is written down.
+        """One call with poisoned output; the inputs are gone before the result is written down, or read.
 
-        So is what may have been written down before its time: any Python can find the output's memory.
+        So is what may have been written down before its time: on a GPU any Python can find the output's memory.
         """
 
         def clear() -> None:
@@ -263,9 +263,14 @@ class SoundProtocol:
                     break
                 if pairs >= settings.max_pairs or process.seconds_left < 2 * spent / pairs:
                     break
-                if pairs >= _FEWEST_PAIRS and spent > settings.max_seconds:
+                if len(candidate_calls) >= _FEWEST_PAIRS and spent > settings.max_seconds:
                     break
-        if candidate_calls and worked_on(candidate_calls, reference_calls):
+        if not candidate_calls:
+            raise CandidateFailure(
+                ErrorKind.UNSTEADY,
+                f"It was right, but the device was steady in none of {pairs} timed pairs of calls.",
+            )
+        if worked_on(candidate_calls, reference_calls):
             raise CandidateFailure(
                 ErrorKind.LATE_WORK, "It went on working after it had said that it was done and the clock had stopped."
             )

@@ -21,31 +21,47 @@ def process_id(pidfd: int) -> int:
 
 
 def processor_seconds(process: int) -> float:
-    """Processor time that all threads of a process have used so far; 0 once it is gone."""
+    """Processor time that all threads of a process have used so far; 0 once it is gone.
+
+    What a thread of another process uses shows when it leaves its core, at the next tick, or when it asks itself.
+    """
+    if process < 0:
+        return 0.0
     try:
         return time.clock_gettime((~process << 3) | _CPUCLOCK_SCHED)
     except OSError:
         return 0.0
 
 
-def await_stopped(process: int, seconds: float) -> bool:
-    """Wait until every thread of a process has stopped or ended. Returns whether that was so within ``seconds``."""
+def await_stopped(process: int, seconds: float) -> float | None:
+    """Wait until every thread of a process has stopped, at most ``seconds``; its processor time by then (s).
+
+    0 if it is gone, None if it has not stopped. A thread says that it has stopped a moment before it leaves its core,
+    where the clock jumps: it has to be the same before and after the threads were looked at.
+    """
     deadline = time.monotonic() + seconds
-    while not _is_stopped(process):
+    while True:
+        used = processor_seconds(process)
+        if is_stopped(process) and processor_seconds(process) == used:
+            return used
         if time.monotonic() > deadline:
-            return False
-    return True
+            return None
 
 
-def _is_stopped(process: int) -> bool:
+def is_stopped(process: int) -> bool:
+    """Whether all threads of a process have stopped, or it is gone. One that begins or ends meanwhile has not."""
+    folder = f"/proc/{process}/task"
     try:
-        threads = os.listdir(f"/proc/{process}/task")
-        return all(_state(process, thread) in _STOPPED for thread in threads)
+        threads = os.listdir(folder)
     except (FileNotFoundError, ProcessLookupError):
-        return True  # gone meanwhile
+        return True
+    try:
+        return all(_state(process, thread) in _STOPPED for thread in threads) and os.listdir(folder) == threads
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # a thread has ended, or all of them: the next look tells
 
 
-def _state(process: int, thread: str) -> bytes:
+def _state(process: int, thread: str) -> int:
     with open(f"/proc/{process}/task/{thread}/stat", "rb") as file:
         text = file.read()
-    return text[text.rindex(b")") + 2 :][:1]
+    return text[text.rindex(b")") + 2]

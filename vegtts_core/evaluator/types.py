@@ -64,6 +64,8 @@ class ErrorKind(StrEnum):
     """It, or another process that it started, was still at work when it had answered."""
     OUT_OF_BOUNDS = "out_of_bounds"
     """A kernel touched memory that is not its own."""
+    UNSTEADY = "unsteady"
+    """Not its fault: the device was not steady in any of the timed calls, so that none of them counts."""
     IMPOSSIBLE = "impossible"
     """It was faster than the device can be."""
     UNSUPPORTED = "unsupported"

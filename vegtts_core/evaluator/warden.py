@@ -25,6 +25,8 @@ ENDED = struct.Struct("!Bii")
 #: What the evaluator may ask meanwhile: stop every process. The answer says whether the candidate's was the only one.
 STOP = b"stop"
 STOPPED_ONE, STOPPED_MANY = b"1", b"2"
+#: Place of the number of threads in /proc/PID/stat, from the field after the state (proc(5)).
+_THREADS = 16
 
 
 def watch(fds: dict[str, int]) -> None:
@@ -84,11 +86,12 @@ def _stop_all(candidate: int) -> bytes:
 
 
 def _is_alive(pid: str) -> bool:
-    """Whether it is more than an entry that nobody has read yet (a zombie)."""
+    """Whether it is more than an entry that nobody has read yet (a zombie): its first thread may end before others."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return False
+    return state not in ("Z", "X") or int(fields[_THREADS]) > 1
 
 
 def _become_candidate(assignment: Assignment | Waiting, fds: dict[str, int], box: sandbox.Sandbox) -> None:

@@ -15,6 +15,7 @@ import sys
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.messages import MESSAGE_LIMIT, Assignment, Program, Waiting, letter_of, one_line
 from vegtts_core.evaluator.processes import START_SECONDS, Process, WarmProcessLost
+from vegtts_core.evaluator.reading import Place
 from vegtts_core.evaluator.runner import SharedMemory
 from vegtts_core.evaluator.sandbox import Layer
 from vegtts_core.evaluator.settings import Limits
@@ -108,28 +109,39 @@ class WarmProcess:
     ) -> Process:
         """A new process for ``assignment``; its module is not built yet. ``library``: a kernel's file descriptor."""
         arenas = [arena.fd for arena in (inputs, weights, output)]
-        return self._spawn_twice(assignment, arenas, limits, library)
+        place = Place.of(assignment, output) if assignment.is_read else None
+        return self._spawn_twice(assignment, arenas, limits, library, place)
 
     def spawn_waiting(self, limits: Limits) -> Process:
         """A new process that starts CUDA and waits for an assignment of scaffold ``forward``: see `Process.assign`."""
         return self._spawn_twice(Waiting(limits.printed_bytes), [], limits, None)
 
     def _spawn_twice(
-        self, assignment: Assignment | Waiting, arenas: list[int], limits: Limits, library: int | None
+        self,
+        assignment: Assignment | Waiting,
+        arenas: list[int],
+        limits: Limits,
+        library: int | None,
+        place: Place | None = None,
     ) -> Process:
         try:
-            return self._spawn(assignment, arenas, limits, library)
+            return self._spawn(assignment, arenas, limits, library, place)
         except WarmProcessLost:
             self.start()
         try:
-            return self._spawn(assignment, arenas, limits, library)
+            return self._spawn(assignment, arenas, limits, library, place)
         except WarmProcessLost:
             raise UserError(
                 "The evaluator's warm process ended twice in a row: check the memory that is left on this machine."
             ) from None
 
     def _spawn(
-        self, assignment: Assignment | Waiting, arenas: list[int], limits: Limits, library: int | None
+        self,
+        assignment: Assignment | Waiting,
+        arenas: list[int],
+        limits: Limits,
+        library: int | None,
+        place: Place | None,
     ) -> Process:
         if self._requests is None:
             raise WarmProcessLost
@@ -140,7 +152,7 @@ class WarmProcess:
         waits = isinstance(assignment, Waiting)
         any_python, program = (False, Program.MODULE) if waits else (assignment.any_python, assignment.program)
         on_device = waits or assignment.device_bytes is not None
-        process = Process(control, status, prints, limits, any_python, program, on_device)
+        process = Process(control, status, prints, limits, any_python, program, on_device, place)
         try:
             with their_control, their_status:
                 fds = [letter, *arenas, prints, their_control.fileno(), their_status.fileno()]
