@@ -17,7 +17,13 @@ from vegtts_core.runs.intervals import BETWEEN, RULE, widened_samples, with_betw
 from vegtts_core.runs.repeats import agreement, evaluations, needed, pairs, recorded_reaches, recorded_runs
 
 ROOT = find_project_root()
-RUNS = ["best_of_n_h100_template_1", "adaptation_cpu_42", "probe_h100_t1_42", "comparison_embedded"]
+RUNS = [
+    "best_of_n_h100_template_1",
+    "best_of_n_cpu_forward_1",
+    "adaptation_cpu_42",
+    "probe_h100_t1_42",
+    "comparison_embedded",
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +34,7 @@ def repeated() -> pd.DataFrame:
 @pytest.mark.parametrize("name", RUNS)
 def test_bounds_get_wider_and_nothing_else_changes(name: str) -> None:
     old = load_run(recorded_folder() / name)
-    new = with_between_evaluations(old)
+    new = with_between_evaluations(old, again=True)
     changed = {"sound_speedup_low", "sound_speedup_high", "sound_decision", BETWEEN}
     changed |= {"retimed_sound_speedup_low", "retimed_sound_decision"}
     kept = [column for column in old.samples if column not in changed]
@@ -67,6 +73,10 @@ def test_rows_that_were_measured_with_it_pass_through() -> None:
     assert found["sound_decision"].tolist() == ["undecided", "faster"]
     assert found[BETWEEN].tolist() == [0.04, 0.009]
     assert found["sound_speedup_low"][1] == 1.04
+    grown = widened_samples(pd.DataFrame(rows), "cuda", BetweenEvaluations(events=Reach(share=0.04)), 0.02, again=True)
+    assert grown["sound_decision"].tolist() == ["undecided"] * 2 and grown[BETWEEN].tolist() == [0.04] * 2
+    half = np.sqrt(np.log(1.05 / 1.04) ** 2 - 0.009**2 + 0.04**2)  # the noise and today's reach, each once
+    assert grown["sound_speedup_low"][1] == pytest.approx(1.05 / np.exp(half))
     assert found["sound_speedup_low"][0] == pytest.approx(1.05 / np.exp(np.hypot(np.log(1.05 / 1.04), 0.04)))
 
 

@@ -26,7 +26,7 @@ def honest_run(folder: Path) -> Run:
     are; what a run was measured without is added by today's rule (`vegtts_core.runs.intervals`), which the run's
     manifest then names under ``intervals``. Raises UserError as `load_run`.
     """
-    return with_between_evaluations(load_run(folder))
+    return with_between_evaluations(load_run(folder), again=True)
 
 
 def best_of_n_run(source: str, params: str | Path, seed: int | None = None, k: int | None = None) -> Run:

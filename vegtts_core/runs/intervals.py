@@ -3,8 +3,9 @@
 Until ``between_evaluations`` came into the sound protocol, its intervals held the noise within one pair of processes
 only. Files under data/runs stay as they were measured. Whoever reads them for a table takes them through
 `with_between_evaluations`: bounds widened by today's reach, decisions that follow from these bounds. Estimates stay.
-Rows that were measured with it say so (column ``sound_between_evaluations``) and pass through unchanged. It can only
-take decisions back: none becomes *faster*, *slower* or *same* that was not.
+Rows that were measured with it say so (column ``sound_between_evaluations``) and pass through, unless more repeats have
+since shown that it has to be more. It can only take decisions back: none becomes *faster*, *slower* or *same* that was
+not.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ _OWN = BETWEEN.removeprefix("sound_")
 #: What a reader is told of a run whose intervals were widened; a key of the manifest in memory, in no file.
 RULE = "intervals"
 
+#: Reaches of calls that differ by less than this are one.
+_SAME = 1e-9
+
 Array = NDArray[np.float64]
 
 
@@ -44,28 +48,30 @@ def evaluated_beside(run: Run) -> int:
     return int(given.get("workers", 1)) if evaluated_on(run) == "cpu" else 1
 
 
-def with_between_evaluations(run: Run, between: BetweenEvaluations | None = None) -> Run:
+def with_between_evaluations(run: Run, between: BetweenEvaluations | None = None, again: bool = False) -> Run:
     """The run with the intervals and decisions of its samples and references widened where they were recorded without.
 
-    ``between``: today's defaults unless given. The manifest in memory gets a sentence under ``intervals`` that says by
-    what rule; it stays as it is where nothing had to be widened.
+    ``between``: today's defaults unless given. ``again``: also where they were measured with less than that, as runs in
+    data/runs may have been; who measures today may know the device better than the defaults do. The manifest in memory
+    gets a sentence under ``intervals`` that says by what rule; it stays as it is where nothing had to be widened.
     """
     between = between or BetweenEvaluations()
     device, workers = evaluated_on(run), evaluated_beside(run)
     recorded = (run.manifest["parameters"].get("evaluator") or {}).get("sound") or {}
     effect = float(recorded.get("minimum_effect", SoundSettings().minimum_effect))
-    samples = widened_samples(run.samples, device, between, effect, workers)
+    samples = widened_samples(run.samples, device, between, effect, workers, again)
     references = run.references
     if "sound_speedup_low" in references:  # bodies of forward, against themselves
-        references = widened_samples(references.assign(scaffold="forward"), device, between, effect, workers)
+        references = references.assign(scaffold="forward")
+        references = widened_samples(references, device, between, effect, workers, again)
         references = references.drop(columns="scaffold")
     if samples is run.samples:
         return run
     used = sorted(set(run.samples["scaffold"].dropna()))
     parts = "; ".join(f"{name} {in_words(between.reach(device, name, workers))}" for name in used)
     rule = (
-        f"Recorded intervals hold the noise within one pair of processes; here they are widened by what repeated "
-        f"evaluations differ by ({parts}), and decisions follow from the widened ones."
+        "Recorded intervals hold the noise within one pair of processes, or an earlier allowance beside it; here they "
+        f"are widened by what repeated evaluations differ by ({parts}), and decisions follow from the widened ones."
     )
     return replace(run, samples=samples, references=references, manifest=run.manifest | {RULE: rule})
 
@@ -77,37 +83,49 @@ def in_words(reach: Reach) -> str:
 
 
 def widened_samples(
-    samples: pd.DataFrame, device: str, between: BetweenEvaluations, minimum_effect: float, workers: int = 1
+    samples: pd.DataFrame,
+    device: str,
+    between: BetweenEvaluations,
+    minimum_effect: float,
+    workers: int = 1,
+    again: bool = False,
 ) -> pd.DataFrame:
     """A samples table with honest bounds: ``sound_speedup_low``, ``_high``, ``sound_decision``, and ``retimed_``'s.
 
     ``samples`` has the columns of ``vegtts_core.runs.schema.SAMPLES``, or those of a run's references and ``scaffold``.
     ``workers``: how many evaluators shared the CPU. Rows without bounds stay as they are, as do rows that were measured
-    with ``between_evaluations``, and so do all other columns. A second evaluation's upper bound is not recorded: it is
-    taken as far from the estimate as the lower.
+    with ``between_evaluations`` (with ``again``: with as much as today's), and so do all other columns. A second
+    evaluation's upper bound is not recorded: it is taken as far from the estimate as the lower.
     Returns ``samples`` itself if no row changes.
     """
     low, high = (samples[name].astype(float) for name in ("sound_speedup_low", "sound_speedup_high"))
     old = low.gt(0) & high.gt(0)
-    if BETWEEN in samples:
-        old &= samples[BETWEEN].isna()
+    known = samples[BETWEEN].astype(float) if BETWEEN in samples else pd.Series(np.nan, samples.index)
+    if not again:
+        old &= known.isna()
     if not old.any():
         return samples
-    reaches = _reaches(samples[old], device, between, workers)
+    reaches = pd.Series(np.nan, samples.index)
+    reaches[old] = _reaches(samples[old], device, between, workers)
+    old &= reaches.gt(known.fillna(0.0) + _SAME)
+    if not old.any():
+        return samples
+    # What is in the interval already is not added again: both add in quadrature.
+    more = np.sqrt(reaches[old] ** 2 - known[old].fillna(0.0) ** 2)
     found = samples.copy()
     center = samples["sound_speedup"].astype(float)
-    bounds = _widened(center[old], low[old], high[old], reaches)
+    bounds = _widened(center[old], low[old], high[old], more.to_numpy())
     found.loc[old, "sound_speedup_low"], found.loc[old, "sound_speedup_high"] = bounds
     found.loc[old, "sound_decision"] = _decisions(*bounds, samples.loc[old, "sound_decision"], minimum_effect)
-    found[BETWEEN] = samples[BETWEEN].astype(float) if BETWEEN in samples else np.nan
-    found.loc[old, BETWEEN] = reaches
+    found[BETWEEN] = known
+    found.loc[old, BETWEEN] = reaches[old]
     if "retimed_sound_speedup_low" in samples:
-        again = old & samples["retimed_sound_speedup_low"].astype(float).gt(0)
-        center, low = (samples.loc[again, f"retimed_sound_speedup{end}"].astype(float) for end in ("", "_low"))
-        bounds = _widened(center, low, center**2 / low, reaches[again[old].to_numpy()])
-        found.loc[again, "retimed_sound_speedup_low"] = bounds[0]
-        decided = samples.loc[again, "retimed_sound_decision"]
-        found.loc[again, "retimed_sound_decision"] = _decisions(*bounds, decided, minimum_effect)
+        second = old & samples["retimed_sound_speedup_low"].astype(float).gt(0)
+        center, low = (samples.loc[second, f"retimed_sound_speedup{end}"].astype(float) for end in ("", "_low"))
+        bounds = _widened(center, low, center**2 / low, more[second[old]].to_numpy())
+        found.loc[second, "retimed_sound_speedup_low"] = bounds[0]
+        decided = samples.loc[second, "retimed_sound_decision"]
+        found.loc[second, "retimed_sound_decision"] = _decisions(*bounds, decided, minimum_effect)
     return found
 
 
