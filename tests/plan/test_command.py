@@ -123,7 +123,7 @@ def test_tables_for_a_terminal(capsys, monkeypatch):
     assert "and 2 more, each" in shown and "…" not in shown
     assert max(map(len, shown.splitlines()[:-1])) <= 100
     last = shown.strip().splitlines()[-1]
-    assert last.startswith("16 runs: 4,640 rollouts") and last.endswith(".")
+    assert last.startswith("18 runs: 14,432 rollouts") and last.endswith("whose rates are not known.")
 
 
 @pytest.mark.parametrize(

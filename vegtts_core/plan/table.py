@@ -97,7 +97,8 @@ def _add_rows(table: Table, plans: Sequence[RunPlan], cells: Callable[[RunPlan],
         alike.setdefault((each.section, *cells(each)), []).append(each)
     for row, runs in alike.items():
         first = runs[0]
-        name = first.name if first.section in first.name else f"{first.section}: {first.name}"
+        said = first.section.removesuffix("_study") in first.name  # a name that tells the section
+        name = first.name if said else f"{first.section}: {first.name}"
         table.add_row(f"{name}\n  and {len(runs) - 1} more, each" if len(runs) > 1 else name, *row[1:])
 
 
