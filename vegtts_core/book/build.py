@@ -21,7 +21,7 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from vegtts_core.book import notebooks, web
+from vegtts_core.book import kept, notebooks, web
 from vegtts_core.book.runner import ChapterError, execute
 from vegtts_core.errors import UserError
 from vegtts_core.project import VARIABLE, find_project_root
@@ -123,7 +123,8 @@ def build_book(root: Path, source: str, params: str, sources: Path, commit: bool
     if source == "live":
         run_live(root, params)
     staging = stage(root)
-    done = execute_chapters(root, staging, source, params, sources)
+    with kept.keeping():
+        done = execute_chapters(root, staging, source, params, sources)
     html = render(root, staging)
     if commit:
         for name in done:

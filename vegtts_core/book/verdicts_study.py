@@ -13,6 +13,7 @@ from vegtts_core import metrics
 from vegtts_core.book import distilling_results as distilling
 from vegtts_core.book import probing, published, study, transferring, walking
 from vegtts_core.book import trajectories_control as ctl
+from vegtts_core.book.kept import once
 from vegtts_core.book.runs import names_runs
 from vegtts_core.book.verdict_rules import (
     adaptation,
@@ -36,7 +37,16 @@ Findings = dict[str, dict[str, Finding]]
 
 
 def entries(source: str, params: str | Path, seed: int | None = None, k: int | None = None) -> Entries:
-    """Every claim with each policy's finding; ``seed`` and ``k`` are those of the chapter's own Best-of-N run."""
+    """Every claim with each policy's finding; ``seed`` and ``k`` are those of the chapter's own Best-of-N run.
+
+    Five chapters ask: from recorded runs a build computes it once.
+    """
+    if source == "recorded":
+        return once(f"entries {params} {seed} {k}", lambda: _entries(source, params, seed, k))
+    return _entries(source, params, seed, k)
+
+
+def _entries(source: str, params: str | Path, seed: int | None, k: int | None) -> Entries:
     found: Findings = {"": {"headline-gap": adaptation_benefit.headline()}}
     searches = study.searches(source, params, seed, k)
     for label, run in searches.items():
