@@ -12,7 +12,7 @@ from vegtts_core.book import published, verdicts, verdicts_study
 from vegtts_core.book.tables import Table
 from vegtts_core.book.verdict_rules import best_of_n
 from vegtts_core.book.verdict_rules.measuring import measured
-from vegtts_core.book.verdicts import Entry, Finding, Outcome, Signed, by_sign
+from vegtts_core.book.verdicts import Entry, Finding, Outcome, by_sign
 from vegtts_core.book.walking import Walk
 from vegtts_core.runs.schema import SAMPLES
 from vegtts_core.statistics import mean_effect
@@ -106,7 +106,7 @@ def test_a_claim_is_replicated_only_if_no_policy_contradicts_it(found: list[Outc
 def test_what_only_one_of_many_policies_shows_by_a_hair_is_undecided() -> None:
     values = np.array([0.05, 0.1, 0.2, 0.3, 0.35, 0.6])
     effects = [mean_effect(values, range(6)), mean_effect(values - values.mean(), range(6))]
-    found = {name: Finding("", by_sign(e, 1), by=Signed(e, 1)) for name, e in zip("ab", effects, strict=True)}
+    found = {name: Finding("", by_sign(e, 1), effect=e, claimed=1) for name, e in zip("ab", effects, strict=True)}
     assert verdicts.together({"a": found["a"]})["a"].outcome is Outcome.REPLICATED
     assert verdicts.together(found)["a"].outcome is Outcome.REPLICATED
     many = {f"b{n}": found["b"] for n in range(40)}

@@ -16,6 +16,7 @@ import pandas as pd
 from vegtts_core.book.charts import Axis, grouped_intervals
 from vegtts_core.book.prose import number
 from vegtts_core.book.tables import HERE, PUBLISHED, Column
+from vegtts_core.contested import is_contested
 from vegtts_core.metrics import GROUP
 from vegtts_core.selection import (
     STRATEGIES,
@@ -188,13 +189,12 @@ def copies(view: pd.DataFrame, p: float = 1.0) -> pd.DataFrame:
         counts, distinct, one, contested = [], [], 0, 0
         for _, group in part.groupby(GROUP):
             usable = group[eligible(group)]
-            fast = usable["fresh_limit"] > p  # what a rule gets is read from the second evaluation
             counts.append(len(usable))
             distinct.append(int(usable["fingerprint"].nunique(dropna=False)))
             third = usable["surprisal"].nlargest(3).min()
             top = usable.loc[usable["surprisal"] >= third - TIE, "fingerprint"]
             one += int(len(usable) > 1 and top.nunique(dropna=False) == 1)
-            contested += int(fast.any() and not fast.all())
+            contested += is_contested(group, p)
         rows.append(
             {
                 "task": task,

@@ -14,7 +14,7 @@ from vegtts_core.book.selecting import copies
 from vegtts_core.book.selecting_tests import correlations, over_tasks, rounded
 from vegtts_core.book.selecting_words import Finding, finding, points
 from vegtts_core.book.tables import Column
-from vegtts_core.book.verdict_rules.evidence import Evidence, difference
+from vegtts_core.contested import contested_difference, contested_outcomes
 from vegtts_core.selection import (
     CONFIDENCE_GUIDED,
     RANDOM_CORRECT,
@@ -30,8 +30,8 @@ AGAINST = {"confidence": CONFIDENCE_GUIDED, "random": RANDOM_CORRECT}
 
 
 def outcomes(found: Views) -> dict[str, pd.DataFrame]:
-    """``evaluate_strategies`` of every run's view, with ``contested``: whether rules can differ in the group."""
-    return {name: Evidence(view).outcomes for name, view in found.items()}
+    """``contested_outcomes`` of every run's view."""
+    return {name: contested_outcomes(view) for name, view in found.items()}
 
 
 def rules(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -60,10 +60,10 @@ RULE_COLUMNS = {
 def gaps(results: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], Effect]:
     """Success of surprisal minus each of ``AGAINST`` over contested groups, paired, by run and rule.
 
-    As the table of claims has it (`evidence.Evidence.difference`); no tasks where no group is contested.
+    As the table of claims has it (`contested_difference`); no tasks where no group is contested.
     """
     return {
-        (name, key): difference(result, SURPRISAL_GUIDED, other)
+        (name, key): contested_difference(result, SURPRISAL_GUIDED, other)
         for name, result in results.items()
         for key, other in AGAINST.items()
     }

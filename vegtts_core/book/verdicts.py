@@ -50,27 +50,14 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Signed:
-    """An effect, the sign that the claim gives it, and the published effect: `by_sign`'s arguments."""
-
-    effect: Effect
-    claimed: int
-    size: float = 0.0
-
-    def outcome(self, tests: int = 1) -> Outcome:
-        """`by_sign`, with intervals that hold for so many tests at once."""
-        return by_sign(self.effect.among(tests), self.claimed, self.size)
-
-
-@dataclass(frozen=True)
 class Finding:
     """What was measured (text with numbers), and what follows.
 
     ``why``: one sentence; ``n``: tasks x seeds x samples; ``power``: the probability that the design would have found
     an effect as large as the published one at the 5% level (NaN: not a question of power); ``effect``: the difference
     that decides, ``size``: the published one, both None or NaN where a claim is decided otherwise. ``empty``: these
-    data hold nothing that could be tested (no power for want of tasks is something else). ``by``: what the outcome
-    follows from where that is the sign of an effect.
+    data hold nothing that could be tested (no power for want of tasks is something else). ``claimed``: the
+    sign that the claim gives the effect, where the outcome is `by_sign` of it; else 0.
     """
 
     here: str
@@ -81,7 +68,7 @@ class Finding:
     effect: Effect | None = None
     size: float = NAN
     empty: bool = False
-    by: Signed | None = None
+    claimed: int = 0
 
 
 def by_sign(effect: Effect, claimed: int, size: float = 0.0) -> Outcome:
@@ -117,13 +104,18 @@ def capital(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}" if text and text[0].isascii() else text
 
 
+_DECIDED = (Outcome.REPLICATED, Outcome.NOT_REPLICATED)
+
+
 def together(findings: Mapping[str, Finding]) -> dict[str, Finding]:
     """Findings of one claim by policy, undecided where a level that allows for all of them does not hold."""
-    tests = sum(found.by is not None and found.by.effect.n > 1 for found in findings.values())
+    signed = {label: found.effect for label, found in findings.items() if found.claimed and found.effect is not None}
+    tests = sum(effect.n > 1 for effect in signed.values())
     kept = dict(findings)
-    for label, found in findings.items():
-        decided = found.outcome in (Outcome.REPLICATED, Outcome.NOT_REPLICATED)
-        if found.by is not None and decided and found.by.outcome(tests) is Outcome.UNDECIDED:
+    for label, effect in signed.items():
+        found = findings[label]
+        size = 0.0 if math.isnan(found.size) else found.size
+        if found.outcome is not by_sign(effect.among(tests), found.claimed, size) and found.outcome in _DECIDED:
             why = f"Alone it would be {found.outcome.short}, but not at a level that allows for {tests} policies."
             kept[label] = replace(found, outcome=Outcome.UNDECIDED, why=why)
     return kept

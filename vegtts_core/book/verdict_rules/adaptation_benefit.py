@@ -16,7 +16,7 @@ from vegtts_core.book.prose import number
 from vegtts_core.book.regimes import control
 from vegtts_core.book.selecting_words import points
 from vegtts_core.book.verdict_rules.deciding import known_power
-from vegtts_core.book.verdicts import Finding, Outcome, Signed, because, by_sign
+from vegtts_core.book.verdicts import Finding, Outcome, because, by_sign
 from vegtts_core.runs import Run
 from vegtts_core.statistics import Effect, Interval, mean_effect
 
@@ -68,7 +68,7 @@ def beats(gain: Effect, solved: Interval, n: str = "") -> Finding:
     if not math.isnan(solved.estimate):
         text += f"; tasks solved: {points(solved)}"
     why = because(outcome, "search is ahead at equal rollouts", "search is not ahead at equal rollouts", power)
-    return Finding(text, outcome, why, n, power, gain, size, by=Signed(gain, -1, size))
+    return Finding(text, outcome, why, n, power, gain, size, claimed=-1)
 
 
 def change_since_start(samples: pd.DataFrame, protocol: str) -> Effect:
@@ -89,4 +89,4 @@ def worth_a_sample(change: Effect, n: str = "") -> Finding:
         outcome, "a sample of an adapted checkpoint is worth less than one of the unadapted policy", no, power
     )
     text = f"adapted steps less step 0: {points(change.interval)}"
-    return Finding(text, outcome, why, n, power, change, size, by=Signed(change, -1, size))
+    return Finding(text, outcome, why, n, power, change, size, claimed=-1)

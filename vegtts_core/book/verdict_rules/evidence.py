@@ -12,11 +12,10 @@ from functools import cached_property
 
 import pandas as pd
 
-from vegtts_core import selection
 from vegtts_core.book.verdicts import Finding
-from vegtts_core.metrics import GROUP
-from vegtts_core.selection import Strategy, eligible
-from vegtts_core.statistics import Effect, mean_effect, of_interval, quartile_contrast, surprisal_quartiles
+from vegtts_core.contested import contested_difference, contested_outcomes
+from vegtts_core.selection import Strategy
+from vegtts_core.statistics import Effect, of_interval, quartile_contrast, surprisal_quartiles
 
 RESAMPLES = 300
 """Of bootstraps that resample samples, in place of the chapters' thousand or more."""
@@ -34,12 +33,8 @@ class Evidence:
 
     @cached_property
     def outcomes(self) -> pd.DataFrame:
-        """``selection.evaluate_strategies``, with ``contested``: whether rules can differ in the group."""
-        rows = self.view[eligible(self.view)]
-        fast = (rows["fresh_limit"] > 1).groupby([rows[name] for name in GROUP]).agg(["any", "all"])
-        fast["contested"] = fast["any"] & ~fast["all"]
-        found = selection.evaluate_strategies(self.view).merge(fast["contested"], on=GROUP, how="left")
-        return found.assign(contested=found["contested"].eq(True).fillna(False))
+        """``contested.contested_outcomes``."""
+        return contested_outcomes(self.view)
 
     @property
     def contested_tasks(self) -> int:
@@ -58,20 +53,11 @@ class Evidence:
 
     def difference(self, first: Strategy, second: Strategy) -> Effect:
         """Success of ``first`` minus ``second`` over contested groups."""
-        return difference(self.outcomes, first, second)
+        return contested_difference(self.outcomes, first, second)
 
     def contrast(self, weights: list[float]) -> Effect:
         """A contrast of the quartiles' shares of fast samples."""
         return of_interval(quartile_contrast(self.view, weights, resamples=RESAMPLES))
-
-
-def difference(outcomes: pd.DataFrame, first: Strategy, second: Strategy) -> Effect:
-    """Success of ``first`` minus ``second`` over the contested groups of `Evidence.outcomes`."""
-    rows = outcomes[outcomes["contested"]]
-    table = rows.pivot(index=["task", "seed", "step"], columns="strategy", values="success")
-    if table.empty:
-        return mean_effect([], [])
-    return mean_effect(table[first.name] - table[second.name], table.index.get_level_values("task"))
 
 
 Rule = Callable[[Evidence], Finding]

@@ -8,7 +8,7 @@ from vegtts_core.book import probing, published, selecting_words
 from vegtts_core.book.probing_words import ALPHA, moved
 from vegtts_core.book.prose import number
 from vegtts_core.book.verdict_rules.deciding import known_power
-from vegtts_core.book.verdicts import Finding, Outcome, Signed, because, by_sign, sizes
+from vegtts_core.book.verdicts import Finding, Outcome, because, by_sign, sizes
 from vegtts_core.metrics import Quarter
 from vegtts_core.statistics import of_interval
 
@@ -39,7 +39,7 @@ def deepens(changes: pd.DataFrame, n: str = "") -> Finding:
     power = known_power(effect.power(size))
     why = f"{because(outcome, 'ρ falls', 'ρ does not fall', power)} One run."
     text = f"change of ρ: {number(row['change'], '+.2f')}"
-    return Finding(text, outcome, why, n, power, effect, size, by=Signed(effect, -1, size))
+    return Finding(text, outcome, why, n, power, effect, size, claimed=-1)
 
 
 def anti_calibration(changes: pd.DataFrame, n: str = "") -> Finding:

@@ -10,7 +10,7 @@ from vegtts_core.book.prose import interval, number
 from vegtts_core.book.selecting_words import points
 from vegtts_core.book.verdict_rules.deciding import known_power
 from vegtts_core.book.verdict_rules.evidence import NO_CONTEST, NOTHING_FAST, Evidence, Rule
-from vegtts_core.book.verdicts import MARGIN, Finding, Outcome, Signed, because, by_sign
+from vegtts_core.book.verdicts import MARGIN, Finding, Outcome, because, by_sign
 from vegtts_core.selection import CONFIDENCE_GUIDED, RANDOM_CORRECT, SURPRISAL_GUIDED, Strategy
 from vegtts_core.statistics import Effect
 
@@ -30,7 +30,7 @@ def _beats(first: Strategy, second: Strategy) -> Rule:
         no = f"{first.name} is {'the worse' if effect.sign < 0 else 'not the better'} one"
         why = because(outcome, f"{first.name} is the better one", no, power)
         text = f"{points(effect.interval)}{_tasks(effect)}"
-        return Finding(text, outcome, why, power=power, effect=effect, size=size, by=Signed(effect, 1, size))
+        return Finding(text, outcome, why, power=power, effect=effect, size=size, claimed=1)
 
     return rule
 
@@ -77,7 +77,7 @@ def _effect(evidence: Evidence) -> Finding:
     if not effect.n:
         return Finding(text, Outcome.UNDECIDED, NO_CONTEST, power=0.0, empty=True)
     why = "Both take the seeds of a task, and copies, as independent; what decides is the difference over tasks."
-    return Finding(text, by_sign(effect, 1), why, effect=effect, by=Signed(effect, 1))
+    return Finding(text, by_sign(effect, 1), why, effect=effect, claimed=1)
 
 
 RULES: dict[str, Rule] = {

@@ -11,7 +11,7 @@ from vegtts_core.book.prose import interval, number
 from vegtts_core.book.selecting_words import points
 from vegtts_core.book.verdict_rules.deciding import known_power
 from vegtts_core.book.verdict_rules.evidence import NO_CONTEST_TASKS, NOTHING_FAST, RESAMPLES, Evidence, Rule
-from vegtts_core.book.verdicts import MARGIN, Finding, Outcome, Signed, because, by_sign
+from vegtts_core.book.verdicts import MARGIN, Finding, Outcome, because, by_sign
 from vegtts_core.selection import eligible
 from vegtts_core.statistics import Interval, of_interval, spearman, within_task_spearman
 
@@ -69,7 +69,7 @@ def _halves(evidence: Evidence) -> Finding:
     outcome = by_sign(effect, 1)
     why = because(outcome, "the surprising half leads", "the surprising half does not lead", power)
     text = f"surprising half less the other {points(effect.interval)}"
-    return Finding(text, outcome, why, power=power, by=Signed(effect, 1))
+    return Finding(text, outcome, why, power=power, effect=effect, claimed=1)
 
 
 def _inverse(evidence: Evidence) -> Finding:
@@ -79,7 +79,7 @@ def _inverse(evidence: Evidence) -> Finding:
     text = f"ρ(surprisal, speedup) within {rho.tasks} tasks: {interval(rho.rho, rho.low, rho.high, '+.2f')}"
     outcome = by_sign(effect, 1)
     why = because(outcome, "surprising samples are faster", "surprising samples are slower")
-    return Finding(text, outcome, why, by=Signed(effect, 1))
+    return Finding(text, outcome, why, effect=effect, claimed=1)
 
 
 RULES: dict[str, Rule] = {
