@@ -77,15 +77,10 @@ def differences(found: Views, results: Mapping[str, pd.DataFrame]) -> pd.DataFra
         counted = copies(found[name])
         row = {"run": name, "contested": f"{counted['contested'].sum()} of {counted['groups'].sum()}"}
         for key, other in AGAINST.items():
-            row[key] = points(_wide(between[name, key])).replace(" points", "")
+            row[key] = points(between[name, key].widest).replace(" points", "")
             row[f"{key}_sign"] = _sign(result, other)
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _wide(effect: Effect) -> Interval:
-    """The wider of the bootstrap's interval and the t-test's."""
-    return Interval(effect.interval.estimate, effect.low, effect.high, effect.n)
 
 
 def _sign(result: pd.DataFrame, other: Strategy) -> str:
@@ -133,7 +128,9 @@ def here(results: Mapping[str, pd.DataFrame]) -> str:
     found = {name: effect for (name, key), effect in gaps(results).items() if key == "confidence" and effect.n}
     if not found:
         return "Surprisal minus confidence: no run has a contested group."
-    told = "; ".join(f"{name}: {points(_wide(effect))} ({effect.n} tasks)" for name, effect in found.items())
+    told = "; ".join(
+        f"{name}: {points(effect.widest)} ({effect.n} task{'s' * (effect.n != 1)})" for name, effect in found.items()
+    )
     return f"Surprisal minus confidence over contested groups. {told}."
 
 
@@ -145,7 +142,7 @@ def verdict(results: Mapping[str, pd.DataFrame]) -> str:
         if not found:
             texts.append(f"Surprisal against {key}: no run has two tasks in which they could differ.")
             continue
-        clear = {name: finding(_wide(effect.among(len(found)))) for name, effect in found.items()}
+        clear = {name: finding(effect.among(len(found)).widest) for name, effect in found.items()}
         clear = {name: value for name, value in clear.items() if value in (Finding.MORE, Finding.LESS)}
         named = "; ".join(f"{name}: {value} often" for name, value in clear.items())
         said = f"{len(clear)} exclude{'s' * (len(clear) == 1)} 0 ({named})" if clear else "undecided, none excludes 0"

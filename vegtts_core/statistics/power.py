@@ -136,6 +136,11 @@ class Effect:
         """The higher of the two upper bounds; NaN where either is unknown."""
         return float(np.maximum(self.interval.high, self.test.high))
 
+    @property
+    def widest(self) -> Interval:
+        """The estimate between `low` and `high`: what decides."""
+        return replace(self.interval, low=self.low, high=self.high)
+
     def within(self, margin: float) -> bool:
         """Whether both intervals lie inside ±``margin``; a floor of the spread keeps the test's from closing up."""
         return self.below(margin) and self._floored(margin)[0] > -margin

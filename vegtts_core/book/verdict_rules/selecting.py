@@ -29,7 +29,7 @@ def _beats(first: Strategy, second: Strategy) -> Rule:
         outcome = by_sign(effect, 1, size)
         no = f"{first.name} is {'the worse' if effect.sign < 0 else 'not the better'} one"
         why = because(outcome, f"{first.name} is the better one", no, power)
-        text = f"{points(effect.interval)}{_tasks(effect)}"
+        text = f"{points(effect.widest)}{_tasks(effect)}"
         return Finding(text, outcome, why, power=power, effect=effect, size=size, claimed=1)
 
     return rule
@@ -45,7 +45,7 @@ def _oracle(evidence: Evidence) -> Finding:
     power = known_power(effect.equality(MARGIN))
     limit = number(100 * MARGIN, ".0f")
     yes, no = f"the two differ by less than {limit} points", "the oracle finds fast samples that the top 3 miss"
-    text = f"oracle less top 3: {points(effect.interval)}{_tasks(effect)}"
+    text = f"oracle less top 3: {points(effect.widest)}{_tasks(effect)}"
     return Finding(text, outcome, because(outcome, yes, no, power), power=power)
 
 
