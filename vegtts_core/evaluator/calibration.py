@@ -3,9 +3,9 @@
     python -m vegtts_core.evaluator.calibration [--device cpu|cuda] [--tasks l1_seed42_eval] [--repeats 50]
 
 The reference of each task is its own candidate (scaffold ``forward``), ``--repeats`` times under each protocol, with
-new draws, memory and processes each time unless ``--per-process`` says otherwise. Its true speedup is 1. On a GPU
-``--scaffold template`` takes the honest kernel of each task's template instead, once in a launcher and once where
-references run.
+new draws, memory and processes each time unless ``--per-process`` says otherwise. Its true speedup is 1. With
+``--scaffold module`` it is its own candidate as a whole module; on a GPU ``--scaffold template`` takes the honest
+kernel of each task's template instead, once in a launcher and once where references run.
 
 Writes ``calibration.parquet`` (one row per measurement) and ``manifest.json`` into ``--out``, anew after every task,
 and prints the table and how far evaluations lie from 1 beyond their noise, for the setting ``between_evaluations`` of
@@ -41,11 +41,15 @@ from vegtts_core.kernels.types import Language
 from vegtts_core.project import find_project_root
 from vegtts_core.runs import machine
 from vegtts_core.runs.files import sha256_of, write_atomically, write_json
-from vegtts_core.scaffolds import ForwardScaffold, Refusal
+from vegtts_core.scaffolds import ForwardScaffold, ModuleScaffold, Refusal
+from vegtts_core.scaffolds.module import renamed
 from vegtts_core.scaffolds.types import Candidate
 from vegtts_core.tasks import Task, load_tasks
 
 Row = dict[str, Any]
+
+#: Scaffolds that can be calibrated, with the end of their folders' names.
+_SUFFIX = {"forward": "", "module": "_modules", "template": "_kernels"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ def itself(task: Task, scaffold: str = "forward") -> Candidate:
     """The task's reference as a candidate, or its honest CUDA template. Raises UserError if there is none."""
     if scaffold == "template":
         candidate = TemplateScaffold(Language.CUDA).parse(task, honest_filling(task))
+    elif scaffold == "module":
+        candidate = ModuleScaffold().parse(task, renamed(task.source))
     else:
         candidate = ForwardScaffold().parse(task, task.forward_body)
     if isinstance(candidate, Refusal):
@@ -225,15 +231,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--scaffold",
         default="forward",
-        choices=("forward", "template"),
-        help="template: a kernel against itself, in a launcher and where references run (GPU)",
+        choices=tuple(_SUFFIX),
+        help="module: the whole module; template: a kernel against itself, where launched and where references run",
     )
     parser.add_argument("--tasks", default="l1_seed42_eval", help="a name of tasks, or one key")
     parser.add_argument("--size", default="cpu", help="cpu (default) or kernelbench")
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--per-process", type=int, default=1, help="measurements that one process takes")
     parser.add_argument("--seconds", type=float, default=math.inf, help="start no task after so long")
-    parser.add_argument("--out", type=Path, help="folder (default: data/calibration/DEVICE, or DEVICE_kernels)")
+    parser.add_argument(
+        "--out", type=Path, help="folder (default: data/calibration/DEVICE, DEVICE_modules or DEVICE_kernels)"
+    )
     chosen = parser.parse_args(arguments)
     try:
         return _run(chosen)
@@ -248,8 +256,7 @@ def _run(chosen: argparse.Namespace) -> int:
         raise UserError("On the CPU a kernel's reference is no kernel: use --scaffold forward, or --device cuda.")
     settings = EvaluatorSettings()
     root = find_project_root()
-    kernels = "_kernels" if chosen.scaffold == "template" else ""
-    folder = chosen.out or root / "data" / "calibration" / f"{chosen.device}{kernels}"
+    folder = chosen.out or root / "data" / "calibration" / f"{chosen.device}{_SUFFIX[chosen.scaffold]}"
     start = time.monotonic()
     facts: dict[str, Any] = {
         "parameters": {

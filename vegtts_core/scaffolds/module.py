@@ -37,7 +37,7 @@ class ModuleScaffold:
 
     def prompt(self, task: Task, examples: Sequence[Task] = ()) -> Prompt:
         """Chat messages: the task's module, and that of every example with itself as the answer's shape."""
-        shown = "".join(f"{_EXAMPLE}{_fenced(e.source)}\n\n{_fenced(_renamed(e.source))}\n\n" for e in examples)
+        shown = "".join(f"{_EXAMPLE}{_fenced(e.source)}\n\n{_fenced(renamed(e.source))}\n\n" for e in examples)
         messages = (
             Message(Role.SYSTEM, _SYSTEM),
             Message(Role.USER, f"{shown}{_QUESTION}{_fenced(task.source)}"),
@@ -77,7 +77,8 @@ def _fenced(source: str) -> str:
     return f"{_FENCE}python\n{source.strip()}\n{_FENCE}"
 
 
-def _renamed(source: str) -> str:
+def renamed(source: str) -> str:
+    """A task's module as its own candidate: ``Model`` is ``ModelNew``."""
     return re.sub(r"\bModel\b", "ModelNew", source)
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 #: How often copies are timed on the idle device; the least counts.
 _TRIALS = 5
+#: Outputs are copied in pieces of this many bytes: far more than a cache holds, far less than a device.
+_PIECE_BYTES = 1 << 30
 
 
 def copy_by_kernel(target: torch.Tensor, source: torch.Tensor) -> None:
@@ -36,12 +38,23 @@ def copy_by_kernel(target: torch.Tensor, source: torch.Tensor) -> None:
         torch.bitwise_or(dense, 0, out=flat)
 
 
+def in_pieces(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Flat views that hold a dense tensor's elements in order, of `_PIECE_BYTES` but for the last; none of nothing."""
+    return tensor.view(-1).split(_PIECE_BYTES // tensor.element_size()) if tensor.numel() else ()
+
+
 class DeviceMemory(ABC):
-    """The counterpart of `vegtts_core.evaluator.committed.Memory`: one process's inputs and output on the device."""
+    """The counterpart of `vegtts_core.evaluator.committed.Memory`: one process's inputs and output on the device.
+
+    Candidate and reference have their outputs copied in the same pieces, though only the candidate's has to be kept
+    whole: what differs between the two copies would be a lean of the clock.
+    """
 
     def __init__(self, session: CudaSession, inputs: DeviceArena, output: DeviceArena) -> None:
         self._session, self._inputs, self._output = session, inputs, output
         self._done = torch.cuda.Event()
+        #: What `copy` copies, target first.
+        self._pieces: list[tuple[torch.Tensor, torch.Tensor]] = []
         #: Whether the process is to find the second-level cache full of other data than its inputs.
         self.cold = True
 
@@ -62,9 +75,10 @@ class DeviceMemory(ABC):
         self.copy()
         self._done.record()
 
-    @abstractmethod
     def copy(self) -> None:
         """Queue what `keep` waits for."""
+        for target, source in self._pieces:
+            copy_by_kernel(target, source)
 
     def await_kept(self) -> None:
         """Return when it is there."""
@@ -84,11 +98,9 @@ class CandidateMemory(DeviceMemory):
 
     def __init__(self, session: CudaSession, inputs: DeviceArena, output: DeviceArena) -> None:
         super().__init__(session, inputs, output)
-        self.kept = torch.empty_like(output.tensors[0])
-
-    def copy(self) -> None:
-        """As its base class's."""
-        copy_by_kernel(self.kept, self._output.tensors[0])
+        (result,) = output.tensors
+        self.kept = torch.empty_like(result)
+        self._pieces = list(zip(in_pieces(self.kept), in_pieces(result), strict=True))
 
     def is_kept(self) -> bool:
         """As its base class's."""
@@ -101,14 +113,9 @@ class ReferenceMemory(DeviceMemory):
     def __init__(self, session: CudaSession, inputs: DeviceArena, output: DeviceArena) -> None:
         super().__init__(session, inputs, output)
         (result,) = output.tensors
-        most = max(1, session.flush_bytes // result.element_size())  # more than the cache holds
-        self._pieces = result.view(-1).split(most) if result.numel() else ()
-        self._buffer = result.new_empty(min(result.numel(), most))
-
-    def copy(self) -> None:
-        """As its base class's."""
-        for piece in self._pieces:
-            copy_by_kernel(self._buffer[: len(piece)], piece)
+        sources = in_pieces(result)
+        buffer = result.new_empty(max(map(len, sources), default=0))
+        self._pieces = [(buffer[: len(source)], source) for source in sources]
 
     def is_kept(self) -> bool:
         """It is what it says."""
@@ -176,14 +183,13 @@ class CommittedRunner:
     def await_ready(self) -> None:
         """Wait until the module is built. Raises UserError if CUDA cannot be started where it has to run."""
         torch.cuda.synchronize()
-        if not self._is_reference:
-            try:
-                self._process.await_waiting()
-            except CandidateFailure as failure:  # no candidate's code has run yet
-                raise UserError(
-                    f"CUDA does not start in the sandbox of scaffold module ({failure.reason.rstrip('.')}): use a "
-                    "machine whose /dev/nvidia* every user may open, or scaffold forward."
-                ) from None
+        try:
+            self._process.await_waiting()
+        except CandidateFailure as failure:  # no candidate's code has run yet
+            raise UserError(
+                f"CUDA does not start in the sandbox of scaffold module ({failure.reason.rstrip('.')}): use a "
+                "machine whose /dev/nvidia* every user may open, or scaffold forward."
+            ) from None
         self._process.await_ready()
 
     @property

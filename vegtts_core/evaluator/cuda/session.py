@@ -149,11 +149,6 @@ class CudaSession(TaskSession):
     def _is_large(self) -> bool:
         return self.inputs.size + self.output.size > _LARGE * self._total
 
-    @property
-    def flush_bytes(self) -> int:
-        """How much `flush` writes, in bytes: more than the second-level cache holds."""
-        return self._flush.numel()
-
     def timing_inputs(self, number: int) -> Inputs:
         """As its base class's; where tensors are large, in the place of a draw."""
         if self._is_large():
@@ -262,9 +257,8 @@ class CudaSession(TaskSession):
         return self._module_memory
 
     def _started(self, source: str, is_reference: bool, writable_inputs: bool) -> ModuleRunner | CommittedRunner:
-        limits, commits = self.settings.limits, self._timing is Timing.COMMITTED
-        any_python = commits and not is_reference
-        memory = self._modules() if commits else None
+        limits, any_python = self.settings.limits, self._timing is Timing.COMMITTED
+        memory = self._modules() if any_python else None
         inputs = memory.reference_inputs if memory is not None and is_reference else self.inputs
         output = self.reference_output if is_reference else self.output
         assignment = replace(
@@ -275,7 +269,7 @@ class CudaSession(TaskSession):
             memory_bytes=limits.memory_mib << 20 if any_python else _ADDRESS_SPACE,
             device_bytes=(inputs.size, self.weights.size, output.size),
             gpu=gpu_of(self._number) if any_python else None,
-            commits=commits,
+            commits=any_python,
         )
         if any_python:  # building takes the time of several compilers
             more = int(4 * limits.build_seconds * self.settings.threads)
