@@ -93,6 +93,17 @@ def test_runs_that_began_from_different_adapters_are_told_apart() -> None:
     assert f"`{compute.start(one)}` (`a` and `b`)" in text and "`ffffffff` (`c`)" in text
 
 
+def test_a_run_that_was_cut_says_what_it_lacks() -> None:
+    (run, *_) = compute.runs().values()
+    cut = {"why": "The time was over.", "tasks_left_out": ["level1/4", "level1/87"], "not_retimed": 43}
+    runs = {"whole": run, "short": replace(run, manifest=run.manifest | {"cut": cut})}
+    text = (
+        " `short` was cut: The time was over. It lacks tasks 4 and 87, and 43 correct candidates were not timed again."
+    )
+    assert compute.cuts_text(runs) == text
+    assert compute.cuts_text({"whole": replace(run, manifest={**run.manifest, "cut": None})}) == ""
+
+
 def test_the_studys_runs_of_one_policy_began_from_one_adapter() -> None:
     assert compute.starts_text(compute.runs()) == ""
 

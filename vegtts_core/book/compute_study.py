@@ -68,6 +68,18 @@ def starts_text(found: Mapping[str, Run]) -> str:
     return f"{'. '.join(several)}. Runs are paired within one of them only." if several else ""
 
 
+def cuts_text(found: Mapping[str, Run]) -> str:
+    """Which runs were cut, with a space in front: why, and what of them is missing; empty if none was."""
+    texts = []
+    for name, run in found.items():
+        if cut := run.manifest.get("cut"):
+            tasks = [key.rpartition("/")[2] for key in cut["tasks_left_out"]]
+            missing = f"task{'s' * (len(tasks) != 1)} {listed(tasks)}" if tasks else "no task"
+            again = f", and {cut['not_retimed']} correct candidates were not timed again" if cut["not_retimed"] else ""
+            texts.append(f" `{name}` was cut: {cut['why'].rstrip('.')}. It lacks {missing}{again}.")
+    return "".join(texts)
+
+
 def commands(found: dict[str, Run]) -> str:
     """One command per run, a line each."""
     return "\n".join(command(name, run) for name, run in found.items())

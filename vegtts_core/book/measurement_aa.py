@@ -32,7 +32,14 @@ DECISIONS = ("faster", "slower", "same", "undecided")
 #: What the project set out for: identical code is called faster at most this often under the sound protocol.
 TARGET = 0.01
 
-_FOLDERS = {"cpu": "A/A (CPU)", "cuda": "A/A (GPU)", "cuda_kernels": "A/A of kernels (GPU)"}
+_FOLDERS = {
+    "cpu": "A/A (CPU)",
+    "cuda": "A/A (GPU)",
+    "cuda_modules": "A/A of modules (GPU)",
+    "cuda_kernels": "A/A of kernels (GPU)",
+}
+#: By scaffold: what was measured, where it was not bodies of ``forward``.
+_OF = {"forward": "", "module": "modules", "template": "kernels"}
 
 
 @dataclass(frozen=True)
@@ -44,15 +51,15 @@ class Calibration:
 
     @property
     def where(self) -> str:
-        """Device and shapes, and whether kernels were measured rather than bodies of forward."""
+        """Device and shapes, and what was measured rather than bodies of forward."""
         parameters = self.manifest["parameters"]
         name = label(self.manifest["machine"], parameters["device"])
-        return f"{name}, {SHAPES.get(parameters['size'], parameters['size'])}{', kernels' if self.of_kernels else ''}"
+        return f"{name}, {SHAPES.get(parameters['size'], parameters['size'])}{self.of and f', {self.of}'}"
 
     @property
-    def of_kernels(self) -> bool:
-        """Whether a kernel was its own candidate, in a launcher, and its own reference, where references run."""
-        return self.manifest["parameters"].get("scaffold") == "template"
+    def of(self) -> str:
+        """*modules*; *kernels*, their own candidates in a launcher and references where those run; else empty."""
+        return _OF[self.manifest["parameters"].get("scaffold", "forward")]
 
     @property
     def sound_settings(self) -> Mapping[str, Any]:
@@ -78,7 +85,7 @@ def calibrations() -> list[Calibration]:
 
 def absent(found: Sequence[Calibration]) -> str:
     """A sentence for a caption about the devices that were not measured; else empty."""
-    there = {each.manifest["parameters"]["device"] + ("_kernels" if each.of_kernels else "") for each in found}
+    there = {each.manifest["parameters"]["device"] + (each.of and f"_{each.of}") for each in found}
     missing = [what for name, what in _FOLDERS.items() if name not in there]
     return f" Not recorded for this edition: {'; '.join(missing)}." if missing else ""
 
@@ -228,7 +235,7 @@ def figure(frame: pd.DataFrame) -> alt.TopLevelMixin:
     ]
     width = theme.WIDTH if len(places) == 1 else theme.WIDTH // 2
     panel = alt.layer(*layers, data=frame).properties(width=width, height=22 * len(tasks))
-    return panel.facet(column=alt.Column("where:N", sort=places, title=None))
+    return panel.facet(alt.Facet("where:N", sort=places, title=None), columns=2)
 
 
 # -- sentences ---------------------------------------------------------------------------------------------------
@@ -258,7 +265,7 @@ def _coin(each: Calibration) -> str:
         return "a win under the published protocol cannot be told from a coin toss"
     side = "less" if share.high < 0.5 else "more"
     text = f"the published protocol calls identical code faster {side} often than a coin would"
-    return f"{text} ({_lean(each)})" if each.of_kernels else text
+    return f"{text} ({_lean(each)})" if each.of == "kernels" else text
 
 
 def _lean(each: Calibration) -> str:

@@ -6,7 +6,7 @@ after it finished it returns the tables on disk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,11 @@ def best_of_n(
     report = console.print if console else None
     with RunStore.opened(folder, KIND, identity, report) as store:
         if not store.complete:
-            _Search(parameters, store, console or Console(quiet=True)).run(policy)
+            Search(parameters, store, console or Console(quiet=True)).run(policy)
     return load_run(folder)
 
 
-class _Search:
+class Search:
     """One run in progress."""
 
     def __init__(self, parameters: BestOfNParameters, store: RunStore, console: Console):
@@ -93,7 +93,7 @@ class _Search:
             Sampling(self.parameters, self.store, self.console, self.tasks, self.prompts).run(policy, progress)
             rows, facts = self.store.units()
             self._evaluate(self.judge.candidates(rows), progress)
-        self._finish(rows, facts)
+        self.finish(rows, facts)
 
     def _evaluate(self, candidates: Sequence[Candidate], progress: Progress) -> None:
         have_references = {record["task"] for record in self.store.verdicts() if record["kind"] == "reference"}
@@ -120,9 +120,14 @@ class _Search:
                 for facts in evaluator.facts:
                     self.store.append_verdict({"kind": "worker", "machine": facts["machine"]})
 
-    def _finish(self, rows: Sequence[dict[str, Any]], facts: Sequence[dict[str, Any]]) -> None:
-        order = {task.key: index for index, task in enumerate(self.tasks)}
+    def finish(
+        self, rows: Sequence[dict[str, Any]], facts: Sequence[dict[str, Any]], also: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write the final tables: judged rows, ``facts`` of their sampling, ``also`` in the manifest."""
+        tasks = {row["task"] for row in rows}
+        order = {task.key: index for index, task in enumerate(self.tasks) if task.key in tasks}
         references = [record for record in self.store.verdicts() if record["kind"] == "reference"]
+        references = [record for record in references if record["task"] in order]
         references.sort(key=lambda record: order[record["task"]])
         samples = [self.judge.row(row) for row in rows]
         manifest = {
@@ -130,7 +135,8 @@ class _Search:
             "versions": facts[0]["versions"],
             "machine": facts[0]["machine"],
             "git": machine.git_commit(find_project_root()),
-            "task_names": {task.key: task.name for task in self.tasks},
+            "task_names": {task.key: task.name for task in self.tasks if task.key in order},
+            **(also or {}),
         }
         measured_on = [record["machine"] for record in self.store.verdicts() if record["kind"] == "worker"]
         if measured_on:  # on a cluster: every kind of node that measured, once
