@@ -17,6 +17,7 @@ from vegtts_core.book.charts import Axis
 from vegtts_core.book.headroom import headroom, headroom_h100
 from vegtts_core.book.measurement import empty_chart, of
 from vegtts_core.book.prose import number
+from vegtts_core.book.scaling import with_width
 from vegtts_core.book.tables import Column
 from vegtts_core.statistics import Interval, mean_interval, wilson, within_task_spearman
 from vegtts_core.statistics.correlation import Correlation
@@ -95,10 +96,10 @@ SURVIVOR_COLUMNS = {
 
 
 def fast_1(samples: pd.DataFrame, protocol: str) -> Interval:
-    """Per-sample fast_1 with its bootstrap interval over tasks and seeds."""
+    """Per-sample fast_1 with its bootstrap interval over tasks and seeds; Wilson's over tasks where all agree."""
     view = metrics.under(samples, protocol)
     groups = view.assign(hit=view["fast_limit"] > 1).groupby(metrics.GROUP)["hit"].mean().reset_index()
-    return mean_interval(groups["hit"], groups["task"])
+    return with_width(mean_interval(groups["hit"], groups["task"]))[0]
 
 
 def survivor_verdict(table: pd.DataFrame) -> str:
