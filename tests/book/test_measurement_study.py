@@ -27,14 +27,14 @@ def rows_of(published, sound, count=8):
 
 def test_wins_that_are_left_and_those_that_are_not() -> None:
     found = both.table({"Qwen2.5-Coder-1.5B, forward": run_of(rows_of(4, 0)), "kept": run_of(rows_of(2, 2))})
-    assert list(found["run"]) == ["1.5B, forward", "kept"]
+    assert list(found["run"]) == ["1.5B base, forward", "kept"]
     assert list(found["wins"]) == [4, 2] and list(found["kept"]) == [0, 2]
     assert found.iloc[0]["published"].estimate == pytest.approx(0.5) and found.iloc[0]["sound"].estimate == 0
     assert both.verdict(found) == (
-        "Of 6 candidates that win as published, 2 win soundly (33%). None of their wins is left for 1.5B, forward."
+        "Of 6 candidates that win as published, 2 win soundly (33%). None of their wins is left for 1.5B base, forward."
     )
-    assert both.here(found).startswith("1.5B, forward: 50% as published, 0% soundly; kept: 25%")
-    assert both.largest_gap(found).startswith("1.5B, forward: 50%")
+    assert both.here(found).startswith("1.5B base, forward: 50% as published, 0% soundly; kept: 25%")
+    assert both.largest_gap(found).startswith("1.5B base, forward: 50%")
     assert "No candidate" in both.verdict(both.table({"none": run_of(rows_of(0, 0))}))
 
 

@@ -62,7 +62,12 @@ def policy(run: Run) -> str:
 
 
 def short(name: str) -> str:
-    """A label for narrow tables: the policy's size in place of its name, the scaffold where it is not a template."""
+    """A label for narrow tables: the policy's size in place of its name, the scaffold where it is not a template.
+
+    Adapted is what most are: those that are not are called *base*.
+    """
+    if ", adapted" not in name:
+        name = name.replace(",", " base,", 1)
     for long in ("Qwen2.5-Coder-", "SmolLM2-", ", adapted", ", template"):
         name = name.replace(long, "")
     return name
