@@ -19,6 +19,7 @@ from vegtts_core.errors import UserError
 from vegtts_core.evaluator.answers import Draw, Inputs, Known, make_draw, run_reference, weights_of
 from vegtts_core.evaluator.compiling import compile_kernel, sealed_file
 from vegtts_core.evaluator.messages import Assignment, Program
+from vegtts_core.evaluator.native import fill_uniform
 from vegtts_core.evaluator.processes import CandidateFailure, Process
 from vegtts_core.evaluator.runner import Runner, Watch
 from vegtts_core.evaluator.settings import EvaluatorSettings
@@ -27,7 +28,7 @@ from vegtts_core.evaluator.types import ErrorKind
 from vegtts_core.evaluator.warm_process import WarmProcess
 from vegtts_core.kernels.types import Language
 from vegtts_core.scaffolds.types import Candidate
-from vegtts_core.tasks import Task, build_reference, draw_inputs, draw_mixed, exec_module, wide_modes
+from vegtts_core.tasks import Task, build_reference, draw_inputs, draw_mixed, drawn_by_module, exec_module, wide_modes
 
 #: KernelBench's seed; the published protocol draws from it, the sound one never does.
 PUBLISHED_SEED = 42
@@ -76,16 +77,19 @@ class TaskSession:
         #: Timed calls of the reference under the published protocol, in seconds, taken once.
         self.published_reference_seconds: tuple[float, ...] = ()
 
-    # Where tensors come from, and how long they are kept: a session on a GPU does these four otherwise.
+    # Where tensors come from, and how long they are kept: a session on a GPU does these otherwise.
 
     def _module(self, seed: int, wide: bool = False) -> torch.nn.Module:
         return build_reference(self.task, seed, wide)
 
     def _inputs(self, seed: int, wide: bool = False, mode: int | None = None) -> list[torch.Tensor | float]:
-        return draw_inputs(self.task, seed, wide, mode=mode)
+        return draw_inputs(self.task, seed, wide, mode=mode, fill=fill_uniform)
 
     def _mixed_inputs(self, seed: int) -> list[torch.Tensor | float]:
-        return draw_mixed(self.task, seed)
+        return draw_mixed(self.task, seed, fill=fill_uniform)
+
+    def _published_inputs(self, seed: int) -> list[torch.Tensor | float]:
+        return draw_inputs(self.task, seed, wide=False)
 
     def _kept(self, make: Callable[[Known | None], Draw]) -> Draw:
         return make(None)
@@ -99,7 +103,7 @@ class TaskSession:
         return [int(torch.randint(0, 2**32 - 1, (1,), generator=generator)) for _ in range(trials)]
 
     def _published_draw(self, reference: torch.nn.Module, seed: int) -> tuple[Inputs, torch.Tensor]:
-        inputs = self._inputs(seed)
+        inputs = self._published_inputs(seed)
         return inputs, run_reference(self.task, reference, inputs, self.settings.threads)
 
     def _drawn(self, name: str, wide: bool, mode: int | None = None) -> Draw:
@@ -177,15 +181,19 @@ class TaskSession:
     def timing_inputs(self, number: int) -> Inputs:
         """Inputs of a candidate's timed call ``number``: no process sees the same ones twice.
 
-        The first ones are kept and shared by the task's candidates, up to the memory that the settings allow.
+        Where drawing takes long (`_draws_slowly`) the first ones are kept and shared by the task's candidates, up to
+        the memory that the settings allow.
         """
-        room = self.settings.sound.pool_mib * (1 << 20) // self.inputs.size
+        room = self.settings.sound.pool_mib * (1 << 20) // self.inputs.size if self._draws_slowly() else 0
         if number < len(self._timing_inputs):
             return self._timing_inputs[number]
         inputs = self._inputs(_secret_seed())
         if number == len(self._timing_inputs) and number < room:
             self._timing_inputs.append(inputs)
         return inputs
+
+    def _draws_slowly(self) -> bool:
+        return drawn_by_module(self.task)
 
     def shares_device(self, candidate: Candidate) -> bool:
         """Whether this candidate's work may go on on the device while its process is stopped. Call before `start`."""

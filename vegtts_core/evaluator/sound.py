@@ -6,7 +6,7 @@ Weights are new for each draw. Side effects on buffers (BatchNorm's running stat
 Timing: candidate and reference run alternately, in random order within each pair, in processes that differ in nothing
 but the module. Every call, warm-up included, gets inputs that its process has not seen; after the clock stops and
 before the result is written down the inputs are overwritten; every output is held against the reference's output of the
-same pair (bit by bit first; where bits differ, within twice the budget, on a secret random sample if it is large). At
+same pair (bit by bit first; where bits differ, within twice the budget; on a GPU a secret sample, if it is large). At
 random places, pairs on inputs from beyond the benchmark's are taken in the same way, checked in full and not counted:
 who is right while checked and careless while timed does not know when it is checked.
 

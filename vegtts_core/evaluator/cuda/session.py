@@ -118,6 +118,12 @@ class CudaSession(TaskSession):
     def _mixed_inputs(self, seed: int) -> list[torch.Tensor | float]:
         return draw_mixed(self.task, seed, self._device)
 
+    def _published_inputs(self, seed: int) -> list[torch.Tensor | float]:
+        return self._inputs(seed)
+
+    def _draws_slowly(self) -> bool:
+        return True
+
     def _kept(self, make: Callable[[Known | None], Draw]) -> Draw:
         try:
             return DrawnAgain(make, self._shelf)
