@@ -142,8 +142,7 @@ class ForwardEvaluator:
         if lock is None:
             raise UserError(_NOT_RUNNING)
         with lock.running(), threads(1):
-            session = self._session_of(task)
-            assert session.draws and session.hidden_draws
+            self._session_of(task).prepare()
 
     def forget(self) -> None:
         """End the task in hand: the next evaluation of it has new draws, new memory and new processes."""

@@ -17,7 +17,7 @@ import torch
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.answers import Draw, Inputs, Known, make_draw, run_reference, weights_of
-from vegtts_core.evaluator.compiling import compile_kernel, sealed_file
+from vegtts_core.evaluator.compiling import Compilation, sealed_file
 from vegtts_core.evaluator.messages import Assignment, Program
 from vegtts_core.evaluator.native import fill_uniform
 from vegtts_core.evaluator.processes import CandidateFailure, Process
@@ -34,6 +34,8 @@ from vegtts_core.tasks import Task, build_reference, draw_inputs, draw_mixed, dr
 PUBLISHED_SEED = 42
 #: Bytes of inputs up to which every way of sampling the domain has a draw of its own.
 _SMALL = 16 << 20
+#: Processes of right and wrong candidates whose end nobody has waited for yet: those of one pair.
+_MOST_ENDING = 2
 _CPU_SECONDS_FACTOR = 4  # the rlimit on processor time, a backstop, as a multiple of wall-clock limit times threads
 
 
@@ -70,7 +72,10 @@ class TaskSession:
         self.output = Arena("output", [(expected.shape, expected.dtype)], sealed=False)
         self.reference_output = Arena("reference-output", [(expected.shape, expected.dtype)], sealed=False)
         self._reference: Process | None = None
+        self._reference_is_ready = False
+        self._compilation: tuple[str, Compilation] | None = None
         self._library: tuple[str, int] | None = None
+        self._ending: list[Process] = []
         self._timing_inputs: list[Inputs] = []
         #: How often the reference took longer than a call may.
         self.reference_timeouts = 0
@@ -205,6 +210,19 @@ class TaskSession:
 
     def settle(self) -> None:
         """Wait until nothing that was started or ended for this session disturbs a timing. Call before timing."""
+        while self._ending:
+            self._ending.pop().close()
+        if self._reference is not None:
+            assert self.reference  # it may still be building
+
+    def end(self, runner: Runner) -> None:
+        """End a process while the next one starts, if nothing speaks against it; at the latest when this settles."""
+        if isinstance(runner, Process) and runner.let_go():
+            self._ending.append(runner)
+            while len(self._ending) > _MOST_ENDING:
+                self._ending.pop(0).close()
+        else:
+            runner.close()
 
     def watch(self) -> Watch:
         """Whoever says, from now on, whether the device is steady."""
@@ -235,36 +253,68 @@ class TaskSession:
         any_python = candidate.scaffold == "module"
         return self._start(candidate.source, "ModelNew", writable_inputs, self.output, any_python)
 
+    def announce(self, candidate: Candidate) -> bool:
+        """Begin to compile a C++ kernel that will be started. Whether that goes on beside whatever is done next."""
+        known = self._library is not None and self._library[0] == candidate.fingerprint
+        if candidate.language is not Language.CPP or known:
+            return False
+        self._drop_compilation()
+        compilation = Compilation(candidate.source, candidate.language, self._warm, self.settings)
+        self._compilation = (candidate.fingerprint, compilation)
+        return True
+
+    def prepare(self) -> None:
+        """Make all draws now, not when the first of them is needed."""
+        assert self.draws and self.hidden_draws
+
     def _library_of(self, candidate: Candidate) -> int:
         """The file of a kernel's library; both protocols and repeated runs use one."""
         if self._library is None or self._library[0] != candidate.fingerprint:
             self._drop_library()
-            compiled = compile_kernel(candidate.source, candidate.language, self._warm, self.settings)
-            self._library = (candidate.fingerprint, sealed_file(compiled))
+            if self._compilation is None or self._compilation[0] != candidate.fingerprint:
+                self.announce(candidate)
+            assert self._compilation is not None
+            try:
+                self._library = (candidate.fingerprint, sealed_file(self._compilation[1].result()))
+            finally:
+                self._drop_compilation()
         return self._library[1]
+
+    def _drop_compilation(self) -> None:
+        if self._compilation is not None:
+            self._compilation[1].close()
+            self._compilation = None
 
     def _drop_library(self) -> None:
         if self._library is not None:
             os.close(self._library[1])
             self._library = None
 
+    def expect_reference(self) -> None:
+        """Start the reference's process, unless there is one, so that it builds beside something else."""
+        if self._reference is None:
+            self._reference_is_ready = False
+            self._reference = self._start(self.task.source, "Model", False, self.reference_output)
+
     @property
     def reference(self) -> Process:
         """The reference's own process, started when first asked for and again if it was lost."""
-        if self._reference is None:
-            self._reference = self._start(self.task.source, "Model", False, self.reference_output)
+        self.expect_reference()
+        assert self._reference is not None
+        if not self._reference_is_ready:
             try:
                 self._reference.await_ready()
                 self._reference.live_without_limit()
             except CandidateFailure as failure:
                 self.drop_reference()
                 raise UserError(f"The reference of {self.task.key} does not run: {failure.reason}") from None
+            self._reference_is_ready = True
         return self._reference
 
     def drop_reference(self) -> None:
         """End the reference's process; the next use starts another."""
         if self._reference is not None:
-            self._reference.close()
+            self.end(self._reference)
             self._reference = None
 
     def _start(
@@ -314,6 +364,8 @@ class TaskSession:
     def close(self) -> None:
         """End the reference's process and free all shared memory."""
         self.drop_reference()
+        self.settle()
+        self._drop_compilation()
         self._drop_library()
         for arena in (self.inputs, self.writable_inputs, self.weights, self.output, self.reference_output):
             arena.close()

@@ -195,6 +195,17 @@ class CudaSession(TaskSession):
         once = candidate.scaffold != "template"
         return KernelRunner(self, self._launchers.current(), self._cubin[1], candidate.launch, writable_inputs, once)
 
+    def announce(self, candidate: Candidate) -> bool:
+        """False: the evaluator has had it compiled already."""
+        return False
+
+    def expect_reference(self) -> None:
+        """Nothing: processes with CUDA are started ahead (`Spares`)."""
+
+    def end(self, runner: Runner) -> None:
+        """End a candidate's runner; its process may take longer (`retire`)."""
+        runner.close()
+
     def _make_room(self) -> None:
         """Where one draw is a large part of the device's memory, keep none from one protocol to the next."""
         if self._is_large():
