@@ -7,7 +7,6 @@ evaluator's process only.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ import torch
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.answers import Draw, Inputs, Known, make_draw, run_reference, weights_of
-from vegtts_core.evaluator.compiling import Compilation, sealed_file
+from vegtts_core.evaluator.libraries import Libraries
 from vegtts_core.evaluator.messages import Assignment, Program
 from vegtts_core.evaluator.native import fill_uniform
 from vegtts_core.evaluator.processes import CandidateFailure, Process
@@ -73,8 +72,7 @@ class TaskSession:
         self.reference_output = Arena("reference-output", [(expected.shape, expected.dtype)], sealed=False)
         self._reference: Process | None = None
         self._reference_is_ready = False
-        self._compilation: tuple[str, Compilation] | None = None
-        self._library: tuple[str, int] | None = None
+        self._libraries = Libraries(warm, settings)
         self._ending: list[Process] = []
         self._timing_inputs: list[Inputs] = []
         #: How often the reference took longer than a call may.
@@ -249,46 +247,17 @@ class TaskSession:
         A C++ kernel is compiled here. Raises `CandidateFailure` if it cannot be.
         """
         if candidate.language is Language.CPP:
-            return self._start("", "", writable_inputs, self.output, library=self._library_of(candidate))
+            return self._start("", "", writable_inputs, self.output, library=self._libraries.file_of(candidate))
         any_python = candidate.scaffold == "module"
         return self._start(candidate.source, "ModelNew", writable_inputs, self.output, any_python)
 
     def announce(self, candidate: Candidate) -> bool:
         """Begin to compile a C++ kernel that will be started. Whether that goes on beside whatever is done next."""
-        known = self._library is not None and self._library[0] == candidate.fingerprint
-        if candidate.language is not Language.CPP or known:
-            return False
-        self._drop_compilation()
-        compilation = Compilation(candidate.source, candidate.language, self._warm, self.settings)
-        self._compilation = (candidate.fingerprint, compilation)
-        return True
+        return self._libraries.announce(candidate)
 
     def prepare(self) -> None:
         """Make all draws now, not when the first of them is needed."""
         assert self.draws and self.hidden_draws
-
-    def _library_of(self, candidate: Candidate) -> int:
-        """The file of a kernel's library; both protocols and repeated runs use one."""
-        if self._library is None or self._library[0] != candidate.fingerprint:
-            self._drop_library()
-            if self._compilation is None or self._compilation[0] != candidate.fingerprint:
-                self.announce(candidate)
-            assert self._compilation is not None
-            try:
-                self._library = (candidate.fingerprint, sealed_file(self._compilation[1].result()))
-            finally:
-                self._drop_compilation()
-        return self._library[1]
-
-    def _drop_compilation(self) -> None:
-        if self._compilation is not None:
-            self._compilation[1].close()
-            self._compilation = None
-
-    def _drop_library(self) -> None:
-        if self._library is not None:
-            os.close(self._library[1])
-            self._library = None
 
     def expect_reference(self) -> None:
         """Start the reference's process, unless there is one, so that it builds beside something else."""
@@ -365,7 +334,6 @@ class TaskSession:
         """End the reference's process and free all shared memory."""
         self.drop_reference()
         self.settle()
-        self._drop_compilation()
-        self._drop_library()
+        self._libraries.close()
         for arena in (self.inputs, self.writable_inputs, self.weights, self.output, self.reference_output):
             arena.close()
