@@ -82,14 +82,17 @@ class CommittedSession(TaskSession):
         assert isinstance(process, Process)
         return CommittedRunner(process, memory)
 
+    def expect_reference(self) -> None:
+        shown, self.inputs = self.inputs, self.reference_inputs
+        try:
+            super().expect_reference()
+        finally:
+            self.inputs = shown
+
     @property
     def reference(self) -> Any:
         if self._runner is None:
-            shown, self.inputs = self.inputs, self.reference_inputs
-            try:
-                process = super().reference
-            finally:
-                self.inputs = shown
+            process = super().reference
             self._runner = CommittedRunner(process, ArenaMemory(self, self.reference_inputs, self.reference_output))
         return self._runner
 

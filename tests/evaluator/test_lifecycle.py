@@ -15,7 +15,7 @@ import pytest
 from making import QUICK, reference, with_forward
 
 from vegtts_core.errors import UserError
-from vegtts_core.evaluator import EvaluatorSettings, ForwardEvaluator, ProtocolName, Verdict
+from vegtts_core.evaluator import ErrorKind, EvaluatorSettings, ForwardEvaluator, ProtocolName, Verdict
 from vegtts_core.scaffolds.types import Candidate
 from vegtts_core.tasks import Task
 
@@ -49,6 +49,17 @@ def test_two_hundred_candidates_leave_nothing(tasks: dict[str, Task]) -> None:
         assert (len(os.listdir("/proc/self/fd")), len(_children())) == (files, processes)
         started = _children() - before
     assert _gone(started)
+
+
+def test_wrong_ones_leave_nothing_either(tasks: dict[str, Task]) -> None:
+    """They are ended without waiting, which must not add up where nothing is timed."""
+    task = tasks["1"]
+    with ForwardEvaluator([task], SOUND_ONLY) as evaluator:
+        evaluator.evaluate([with_forward(task, f"return A + {number}") for number in range(5)])
+        files = len(os.listdir("/proc/self/fd"))
+        verdicts = evaluator.evaluate([with_forward(task, f"return B + {number}") for number in range(30)])
+        assert {verdict.error for verdict in verdicts} == {ErrorKind.WRONG_VALUES}
+        assert len(os.listdir("/proc/self/fd")) == files
 
 
 def test_equal_candidates_are_evaluated_once_and_in_order(tasks: dict[str, Task]) -> None:

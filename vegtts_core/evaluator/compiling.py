@@ -84,15 +84,6 @@ class Compilation:
         self._output.close()
 
 
-def compile_kernel(source: str, language: Language, warm: WarmProcess, settings: EvaluatorSettings) -> bytes:
-    """`Compilation` from start to end. Raises what its ``result`` raises."""
-    compilation = Compilation(source, language, warm, settings)
-    try:
-        return compilation.result()
-    finally:
-        compilation.close()
-
-
 def sealed_file(library: bytes) -> int:
     """A file descriptor of an anonymous file with these bytes, which nobody can change."""
     fd = os.memfd_create("kernel", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 
 from vegtts_core.errors import UserError
+from vegtts_core.evaluator import freed_memory
 from vegtts_core.evaluator.baselines import compiled_candidate
 from vegtts_core.evaluator.cores import threads
 from vegtts_core.evaluator.floors import Floors, cpu_ceilings
@@ -67,6 +68,8 @@ class ForwardEvaluator:
     def __enter__(self) -> ForwardEvaluator:
         self._lock = TimingLock(self.device)
         self._warm.start()
+        if self.device == "cpu":
+            freed_memory.keep()
         return self
 
     def __exit__(
@@ -74,6 +77,8 @@ class ForwardEvaluator:
     ) -> None:
         self._end_session()
         self._warm.close()
+        if self.device == "cpu":
+            freed_memory.give_back()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -137,8 +142,7 @@ class ForwardEvaluator:
         if lock is None:
             raise UserError(_NOT_RUNNING)
         with lock.running(), threads(1):
-            session = self._session_of(task)
-            assert session.draws and session.hidden_draws
+            self._session_of(task).prepare()
 
     def forget(self) -> None:
         """End the task in hand: the next evaluation of it has new draws, new memory and new processes."""

@@ -59,7 +59,7 @@ class PublishedProtocol:
             return [failed(self._stages.current, failure.kind, failure.reason, self._calls)]
         finally:
             if process is not None:
-                process.close()
+                self._session.end(process)
 
     def _check(self, process: Runner) -> None:
         tolerance = self._settings.tolerance

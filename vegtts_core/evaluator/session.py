@@ -7,7 +7,6 @@ evaluator's process only.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,8 +16,9 @@ import torch
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.answers import Draw, Inputs, Known, make_draw, run_reference, weights_of
-from vegtts_core.evaluator.compiling import compile_kernel, sealed_file
+from vegtts_core.evaluator.libraries import Libraries
 from vegtts_core.evaluator.messages import Assignment, Program
+from vegtts_core.evaluator.native import fill_uniform
 from vegtts_core.evaluator.processes import CandidateFailure, Process
 from vegtts_core.evaluator.runner import Runner, Watch
 from vegtts_core.evaluator.settings import EvaluatorSettings
@@ -27,12 +27,14 @@ from vegtts_core.evaluator.types import ErrorKind
 from vegtts_core.evaluator.warm_process import WarmProcess
 from vegtts_core.kernels.types import Language
 from vegtts_core.scaffolds.types import Candidate
-from vegtts_core.tasks import Task, build_reference, draw_inputs, draw_mixed, exec_module, wide_modes
+from vegtts_core.tasks import Task, build_reference, draw_inputs, draw_mixed, drawn_by_module, exec_module, wide_modes
 
 #: KernelBench's seed; the published protocol draws from it, the sound one never does.
 PUBLISHED_SEED = 42
 #: Bytes of inputs up to which every way of sampling the domain has a draw of its own.
 _SMALL = 16 << 20
+#: Processes of right and wrong candidates whose end nobody has waited for yet: those of one pair.
+_MOST_ENDING = 2
 _CPU_SECONDS_FACTOR = 4  # the rlimit on processor time, a backstop, as a multiple of wall-clock limit times threads
 
 
@@ -69,23 +71,28 @@ class TaskSession:
         self.output = Arena("output", [(expected.shape, expected.dtype)], sealed=False)
         self.reference_output = Arena("reference-output", [(expected.shape, expected.dtype)], sealed=False)
         self._reference: Process | None = None
-        self._library: tuple[str, int] | None = None
+        self._reference_is_ready = False
+        self._libraries = Libraries(warm, settings)
+        self._ending: list[Process] = []
         self._timing_inputs: list[Inputs] = []
         #: How often the reference took longer than a call may.
         self.reference_timeouts = 0
         #: Timed calls of the reference under the published protocol, in seconds, taken once.
         self.published_reference_seconds: tuple[float, ...] = ()
 
-    # Where tensors come from, and how long they are kept: a session on a GPU does these four otherwise.
+    # Where tensors come from, and how long they are kept: a session on a GPU does these otherwise.
 
     def _module(self, seed: int, wide: bool = False) -> torch.nn.Module:
         return build_reference(self.task, seed, wide)
 
     def _inputs(self, seed: int, wide: bool = False, mode: int | None = None) -> list[torch.Tensor | float]:
-        return draw_inputs(self.task, seed, wide, mode=mode)
+        return draw_inputs(self.task, seed, wide, mode=mode, fill=fill_uniform)
 
     def _mixed_inputs(self, seed: int) -> list[torch.Tensor | float]:
-        return draw_mixed(self.task, seed)
+        return draw_mixed(self.task, seed, fill=fill_uniform)
+
+    def _published_inputs(self, seed: int) -> list[torch.Tensor | float]:
+        return draw_inputs(self.task, seed, wide=False)
 
     def _kept(self, make: Callable[[Known | None], Draw]) -> Draw:
         return make(None)
@@ -99,7 +106,7 @@ class TaskSession:
         return [int(torch.randint(0, 2**32 - 1, (1,), generator=generator)) for _ in range(trials)]
 
     def _published_draw(self, reference: torch.nn.Module, seed: int) -> tuple[Inputs, torch.Tensor]:
-        inputs = self._inputs(seed)
+        inputs = self._published_inputs(seed)
         return inputs, run_reference(self.task, reference, inputs, self.settings.threads)
 
     def _drawn(self, name: str, wide: bool, mode: int | None = None) -> Draw:
@@ -177,15 +184,19 @@ class TaskSession:
     def timing_inputs(self, number: int) -> Inputs:
         """Inputs of a candidate's timed call ``number``: no process sees the same ones twice.
 
-        The first ones are kept and shared by the task's candidates, up to the memory that the settings allow.
+        Where drawing takes long (`_draws_slowly`) the first ones are kept and shared by the task's candidates, up to
+        the memory that the settings allow.
         """
-        room = self.settings.sound.pool_mib * (1 << 20) // self.inputs.size
+        room = self.settings.sound.pool_mib * (1 << 20) // self.inputs.size if self._draws_slowly() else 0
         if number < len(self._timing_inputs):
             return self._timing_inputs[number]
         inputs = self._inputs(_secret_seed())
         if number == len(self._timing_inputs) and number < room:
             self._timing_inputs.append(inputs)
         return inputs
+
+    def _draws_slowly(self) -> bool:
+        return drawn_by_module(self.task)
 
     def shares_device(self, candidate: Candidate) -> bool:
         """Whether this candidate's work may go on on the device while its process is stopped. Call before `start`."""
@@ -197,6 +208,19 @@ class TaskSession:
 
     def settle(self) -> None:
         """Wait until nothing that was started or ended for this session disturbs a timing. Call before timing."""
+        while self._ending:
+            self._ending.pop().close()
+        if self._reference is not None:
+            assert self.reference  # it may still be building
+
+    def end(self, runner: Runner) -> None:
+        """End a process while the next one starts, if nothing speaks against it; at the latest when this settles."""
+        if isinstance(runner, Process) and runner.let_go():
+            self._ending.append(runner)
+            while len(self._ending) > _MOST_ENDING:
+                self._ending.pop(0).close()
+        else:
+            runner.close()
 
     def watch(self) -> Watch:
         """Whoever says, from now on, whether the device is steady."""
@@ -223,40 +247,43 @@ class TaskSession:
         A C++ kernel is compiled here. Raises `CandidateFailure` if it cannot be.
         """
         if candidate.language is Language.CPP:
-            return self._start("", "", writable_inputs, self.output, library=self._library_of(candidate))
+            return self._start("", "", writable_inputs, self.output, library=self._libraries.file_of(candidate))
         any_python = candidate.scaffold == "module"
         return self._start(candidate.source, "ModelNew", writable_inputs, self.output, any_python)
 
-    def _library_of(self, candidate: Candidate) -> int:
-        """The file of a kernel's library; both protocols and repeated runs use one."""
-        if self._library is None or self._library[0] != candidate.fingerprint:
-            self._drop_library()
-            compiled = compile_kernel(candidate.source, candidate.language, self._warm, self.settings)
-            self._library = (candidate.fingerprint, sealed_file(compiled))
-        return self._library[1]
+    def announce(self, candidate: Candidate) -> bool:
+        """Begin to compile a C++ kernel that will be started. Whether that goes on beside whatever is done next."""
+        return self._libraries.announce(candidate)
 
-    def _drop_library(self) -> None:
-        if self._library is not None:
-            os.close(self._library[1])
-            self._library = None
+    def prepare(self) -> None:
+        """Make all draws now, not when the first of them is needed."""
+        assert self.draws and self.hidden_draws
+
+    def expect_reference(self) -> None:
+        """Start the reference's process, unless there is one, so that it builds beside something else."""
+        if self._reference is None:
+            self._reference_is_ready = False
+            self._reference = self._start(self.task.source, "Model", False, self.reference_output)
 
     @property
     def reference(self) -> Process:
         """The reference's own process, started when first asked for and again if it was lost."""
-        if self._reference is None:
-            self._reference = self._start(self.task.source, "Model", False, self.reference_output)
+        self.expect_reference()
+        assert self._reference is not None
+        if not self._reference_is_ready:
             try:
                 self._reference.await_ready()
                 self._reference.live_without_limit()
             except CandidateFailure as failure:
                 self.drop_reference()
                 raise UserError(f"The reference of {self.task.key} does not run: {failure.reason}") from None
+            self._reference_is_ready = True
         return self._reference
 
     def drop_reference(self) -> None:
         """End the reference's process; the next use starts another."""
         if self._reference is not None:
-            self._reference.close()
+            self.end(self._reference)
             self._reference = None
 
     def _start(
@@ -306,6 +333,7 @@ class TaskSession:
     def close(self) -> None:
         """End the reference's process and free all shared memory."""
         self.drop_reference()
-        self._drop_library()
+        self.settle()
+        self._libraries.close()
         for arena in (self.inputs, self.writable_inputs, self.weights, self.output, self.reference_output):
             arena.close()

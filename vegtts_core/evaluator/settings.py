@@ -136,7 +136,8 @@ class SoundSettings(_Settings):
     between_evaluations: BetweenEvaluations = BetweenEvaluations()
     """What the interval holds beside the noise within one pair of processes."""
     pool_mib: int = Field(default=1024, ge=0)
-    """Memory for inputs of timed calls that a task's candidates share; beyond it they are drawn for each candidate."""
+    """Memory for inputs of timed calls that a task's candidates share; beyond it they are drawn for each candidate.
+    On a CPU only inputs that a task's own module draws are shared: drawing others takes no longer than copying them."""
 
 
 class SandboxSettings(_Settings):

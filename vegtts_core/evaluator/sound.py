@@ -6,7 +6,7 @@ Weights are new for each draw. Side effects on buffers (BatchNorm's running stat
 Timing: candidate and reference run alternately, in random order within each pair, in processes that differ in nothing
 but the module. Every call, warm-up included, gets inputs that its process has not seen; after the clock stops and
 before the result is written down the inputs are overwritten; every output is held against the reference's output of the
-same pair (bit by bit first; where bits differ, within twice the budget, on a secret random sample if it is large). At
+same pair (bit by bit first; where bits differ, within twice the budget; on a GPU a secret sample, if it is large). At
 random places, pairs on inputs from beyond the benchmark's are taken in the same way, checked in full and not counted:
 who is right while checked and careless while timed does not know when it is checked.
 
@@ -79,6 +79,11 @@ class SoundProtocol:
         outcomes: list[Outcome] = []
         try:
             with self._stages.enter(Stage.COMPILE):
+                is_compiling = self._session.announce(self._candidate)
+            with self._stages.enter(Stage.CORRECTNESS):
+                if is_compiling:
+                    self._session.prepare()
+            with self._stages.enter(Stage.COMPILE):
                 process = self._start()
                 process.await_ready()
             with self._stages.enter(Stage.CORRECTNESS):
@@ -89,7 +94,7 @@ class SoundProtocol:
                     for _ in range(self._settings.confirmations):
                         if measurement.decision is not Decision.FASTER:
                             break
-                        process.close()
+                        self._session.end(process)
                         self._session.drop_reference()
                         process = self._start()
                         process.await_ready()
@@ -103,14 +108,16 @@ class SoundProtocol:
             return [failed(self._stages.current, failure.kind, failure.reason, self._calls, self._worst)]
         finally:
             if process is not None:
-                process.close()
+                self._session.end(process)
 
     def _start(self) -> Runner:
         """A process of the candidate; where it will share the device, the reference is timed without it first."""
         if self._session.shares_device(self._candidate):
             with self._lock.measuring():
                 self._alone = self._time_alone()
-        return self._session.start(self._candidate, writable_inputs=False)
+        process = self._session.start(self._candidate, writable_inputs=False)
+        self._session.expect_reference()
+        return process
 
     def _time_alone(self) -> list[float]:
         session, calls, counted = self._session, [], self._calls

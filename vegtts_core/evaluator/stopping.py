@@ -12,6 +12,9 @@ from pathlib import Path
 
 _STOPPED = b"TtZX"
 _CPUCLOCK_SCHED = 2  # include/linux/posix-timers.h
+#: Between two looks, in seconds: a thread that has yet to stop may need the core that this one is looking from, and
+#: would otherwise get it only when the scheduler's slice is over, milliseconds later.
+_PAUSE = 20e-6
 
 
 def process_id(pidfd: int) -> int:
@@ -46,6 +49,7 @@ def await_stopped(process: int, seconds: float) -> float | None:
             return used
         if time.monotonic() > deadline:
             return None
+        time.sleep(_PAUSE)
 
 
 def is_stopped(process: int) -> bool:

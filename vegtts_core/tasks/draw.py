@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from vegtts_core.tasks.domains import fast_generator
 from vegtts_core.tasks.source import exec_module
-from vegtts_core.tasks.types import Domain, InputSpec, Task
+from vegtts_core.tasks.types import Domain, Fill, InputSpec, Task
 
 
 class ModuleInputs:
@@ -35,33 +36,41 @@ class ModuleInputs:
 
 
 def draw_inputs(
-    task: Task, seed: int, wide: bool, device: str = "cpu", mode: int | None = None
+    task: Task, seed: int, wide: bool, device: str = "cpu", mode: int | None = None, fill: Fill | None = None
 ) -> list[torch.Tensor | float]:
     """The arguments of ``forward``: tensors on ``device`` in the task's dtypes, plain floats for numbers.
 
     ``wide=False`` draws what the benchmark draws: exactly what the module's ``get_inputs`` returns after
     ``torch.manual_seed(seed)``. ``wide=True`` draws from the contract's domains; structured inputs (rows of very
     different size, negative or tied numbers, ...) come up over a few seeds, so check a candidate with several.
+
+    With ``fill``, for the CPU only, uniform numbers come from there: the same distributions in other bits.
     """
     with torch.device(device):
         first = _source_of(task.inputs[0], wide)
         if first is not None and isinstance(first.sample, ModuleInputs):
             return first.sample.draw_all(seed)
-        generator = torch.Generator(device).manual_seed(seed)
+        generator = (torch.Generator(device) if fill is None else fast_generator(fill)).manual_seed(seed)
         return [_draw(spec, generator, wide, mode) for spec in task.inputs]
 
 
-def draw_mixed(task: Task, seed: int, device: str = "cpu") -> list[torch.Tensor | float]:
+def drawn_by_module(task: Task) -> bool:
+    """Whether the benchmark's inputs come from the module's own ``get_inputs``, which nobody can make faster."""
+    source = _source_of(task.inputs[0], wide=False)
+    return source is not None and isinstance(source.sample, ModuleInputs)
+
+
+def draw_mixed(task: Task, seed: int, device: str = "cpu", fill: Fill | None = None) -> list[torch.Tensor | float]:
     """What the benchmark draws, with a few rows (of vectors: elements) from the contract's domain at random places.
 
     Every way in which the domain is sampled has a row, where there are as many; else at most one row in 64 is from the
     domain, so that whoever looks at some of the elements takes it for a benchmark draw. An input whose domain ties its
-    rows together (symmetric matrices) or has none is as ``draw_inputs`` draws it.
+    rows together (symmetric matrices) or has none is as ``draw_inputs`` draws it. ``fill`` as there.
     """
     mixed: list[torch.Tensor | float] = []
     with torch.device(device):
         generator = torch.Generator(device).manual_seed(seed)
-        for spec, x in zip(task.inputs, draw_inputs(task, seed, wide=False, device=device), strict=True):
+        for spec, x in zip(task.inputs, draw_inputs(task, seed, wide=False, device=device, fill=fill), strict=True):
             if not isinstance(x, torch.Tensor) or spec.domain is None or not x.dim():
                 mixed.append(x)
             elif not spec.domain.rows_tied:

@@ -48,6 +48,8 @@ class AnswerKind(StrEnum):
 
 Sampler = Callable[[tuple[int, ...], torch.Generator], torch.Tensor]
 """(shape, seeded CPU generator) -> a tensor of that shape."""
+Fill = Callable[[torch.Tensor, int], None]
+"""(contiguous float32 tensor on the CPU, seed): fills it with U[0, 1)."""
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,12 @@ class CudaSession(TaskSession):
     def _mixed_inputs(self, seed: int) -> list[torch.Tensor | float]:
         return draw_mixed(self.task, seed, self._device)
 
+    def _published_inputs(self, seed: int) -> list[torch.Tensor | float]:
+        return self._inputs(seed)
+
+    def _draws_slowly(self) -> bool:
+        return True
+
     def _kept(self, make: Callable[[Known | None], Draw]) -> Draw:
         try:
             return DrawnAgain(make, self._shelf)
@@ -183,6 +189,17 @@ class CudaSession(TaskSession):
             self._itself = candidate
         once = candidate.scaffold != "template"
         return KernelRunner(self, self._launchers.current(), self._cubin[1], candidate.launch, writable_inputs, once)
+
+    def announce(self, candidate: Candidate) -> bool:
+        """False: the evaluator has had it compiled already."""
+        return False
+
+    def expect_reference(self) -> None:
+        """Nothing: processes with CUDA are started ahead (`Spares`)."""
+
+    def end(self, runner: Runner) -> None:
+        """End a candidate's runner; its process may take longer (`retire`)."""
+        runner.close()
 
     def _make_room(self) -> None:
         """Where one draw is a large part of the device's memory, keep none from one protocol to the next."""
