@@ -10,7 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vegtts_core.evaluator import EvaluatorSettings
-from vegtts_core.evaluator.answers import Draw, close_to_timed, make_draw, run_reference, scaled_error
+from vegtts_core.evaluator.answers import Draw, make_draw, run_reference
+from vegtts_core.evaluator.comparing import close_to_timed, scaled_error
 from vegtts_core.tasks import Task, build_reference, draw_inputs, get_task
 
 SETTINGS = EvaluatorSettings(threads=1)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from vegtts_core.evaluator import EvaluatorSettings, Precision, SoundSettings
-from vegtts_core.evaluator.answers import make_draw, scaled_error
+from vegtts_core.evaluator.answers import make_draw
+from vegtts_core.evaluator.comparing import scaled_error
 from vegtts_core.tasks import build_reference, draw_inputs, get_task
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from template_grids import tunings
 
-from vegtts_core.evaluator.answers import make_draw, scaled_error
+from vegtts_core.evaluator.answers import make_draw
+from vegtts_core.evaluator.comparing import scaled_error
 from vegtts_core.evaluator.settings import EvaluatorSettings
 from vegtts_core.kernels.calling import load_cpp
 from vegtts_core.kernels.signature import KernelSignature

@@ -27,7 +27,8 @@ from dataclasses import replace
 import torch
 
 from vegtts_core.evaluator import beside
-from vegtts_core.evaluator.answers import Draw, Inputs, close_to_timed, scaled_error
+from vegtts_core.evaluator.answers import Draw, Inputs
+from vegtts_core.evaluator.comparing import close_to_timed, scaled_error
 from vegtts_core.evaluator.outcome import Outcome, Stages, failed
 from vegtts_core.evaluator.processes import CandidateFailure
 from vegtts_core.evaluator.reference_lost import reference_runs
