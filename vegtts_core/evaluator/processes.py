@@ -19,6 +19,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
+from vegtts_core.evaluator.cores import spread
 from vegtts_core.evaluator.failures import BUILDING, CandidateFailure, admitted, ended, flood, out_of_turn
 from vegtts_core.evaluator.messages import ADDRESS, MESSAGE_LIMIT, Assignment, Command, Program, Reply, letter_of
 from vegtts_core.evaluator.reading import Place, read_result
@@ -75,6 +76,8 @@ class Process:
         self._stopped = False
         #: Processor seconds of all its threads when it last answered, and when it was last seen stopped.
         self._used_at_answer = self._used_at_stop = 0.0
+        #: Its threads when it was last seen to where they run.
+        self._spread: frozenset[int] = frozenset()
         self._waits = False
         self._report = b""
         self._deadline = time.monotonic() + limits.candidate_seconds
@@ -135,6 +138,11 @@ class Process:
         if message != Reply.MEMORY.value or not fds:
             raise self._death(_END_SECONDS)
         self._memory = fds[0]
+
+    @property
+    def id(self) -> int:
+        """Its process id; -1 before it has started."""
+        return self._id
 
     @property
     def seconds_left(self) -> float:
@@ -234,6 +242,8 @@ class Process:
             raise self._death(0.0) from None
         if self._stopped:
             self._require_stopped()
+            if not self._on_device:
+                self._spread = spread(self._id, self._spread)
         start = time.perf_counter()
         if self._stopped:
             self._signal(signal.SIGCONT)

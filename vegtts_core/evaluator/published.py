@@ -101,5 +101,6 @@ class PublishedProtocol:
 
     def _calls_of(self, process: Runner) -> tuple[float, ...]:
         settings = self._settings
-        calls = [process.call(None) for _ in range(settings.warmup + settings.timing_trials)]
+        with self._session.aside(process):
+            calls = [process.call(None) for _ in range(settings.warmup + settings.timing_trials)]
         return tuple(call.seconds for call in calls[settings.warmup :])

@@ -7,6 +7,7 @@ evaluator's process only.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ import torch
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.answers import Draw, Inputs, Known, make_draw, run_reference, weights_of
+from vegtts_core.evaluator.cores import aside
 from vegtts_core.evaluator.libraries import Libraries
 from vegtts_core.evaluator.messages import Assignment, Program
 from vegtts_core.evaluator.native import fill_uniform
@@ -221,6 +223,10 @@ class TaskSession:
                 self._ending.pop(0).close()
         else:
             runner.close()
+
+    def aside(self, runner: Runner) -> contextlib.AbstractContextManager[None]:
+        """Keep this thread off the core that the runner's process needs most."""
+        return aside(runner.id) if isinstance(runner, Process) else contextlib.nullcontext()
 
     def watch(self) -> Watch:
         """Whoever says, from now on, whether the device is steady."""

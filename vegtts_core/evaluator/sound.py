@@ -252,27 +252,28 @@ class SoundProtocol:
             session.load_weights(process, session.timing_weights)
             session.settle()
             places = [secrets.randbelow(settings.warmup + settings.min_pairs) for _ in session.hidden_draws]
-            for number in range(settings.warmup):
-                self._hidden_pairs(process, reference, number, places)
-                self._pair(process, reference, number, budget)
-            start, pairs = time.monotonic(), 0
-            watch = session.watch()
-            while True:
-                self._hidden_pairs(process, reference, settings.warmup + pairs, places)
-                theirs, ours = self._pair(process, reference, settings.warmup + pairs, budget)
-                pairs += 1
-                if watch.counts():
-                    reference_calls.append(theirs)
-                    candidate_calls.append(ours)
-                result = summary(reference_calls, candidate_calls, scaffold != "forward")
-                spent = time.monotonic() - start
-                between = between_evaluations(reference_calls, result[1], alone)
-                if len(candidate_calls) >= settings.min_pairs and enough(result[0], between, settings.half_width):
-                    break
-                if pairs >= settings.max_pairs or process.seconds_left < 2 * spent / pairs:
-                    break
-                if len(candidate_calls) >= _FEWEST_PAIRS and spent > settings.max_seconds:
-                    break
+            with session.aside(process):
+                for number in range(settings.warmup):
+                    self._hidden_pairs(process, reference, number, places)
+                    self._pair(process, reference, number, budget)
+                start, pairs = time.monotonic(), 0
+                watch = session.watch()
+                while True:
+                    self._hidden_pairs(process, reference, settings.warmup + pairs, places)
+                    theirs, ours = self._pair(process, reference, settings.warmup + pairs, budget)
+                    pairs += 1
+                    if watch.counts():
+                        reference_calls.append(theirs)
+                        candidate_calls.append(ours)
+                    result = summary(reference_calls, candidate_calls, scaffold != "forward")
+                    spent = time.monotonic() - start
+                    between = between_evaluations(reference_calls, result[1], alone)
+                    if len(candidate_calls) >= settings.min_pairs and enough(result[0], between, settings.half_width):
+                        break
+                    if pairs >= settings.max_pairs or process.seconds_left < 2 * spent / pairs:
+                        break
+                    if len(candidate_calls) >= _FEWEST_PAIRS and spent > settings.max_seconds:
+                        break
         if not candidate_calls:
             raise CandidateFailure(
                 ErrorKind.UNSTEADY,
