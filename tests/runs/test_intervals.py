@@ -91,7 +91,7 @@ def test_the_defaults_are_what_recorded_data_ask_for(repeated: pd.DataFrame) -> 
 def test_identical_code_is_called_faster_or_slower_no_more_often_than_an_interval_may_fail() -> None:
     rows = table(calibrations())
     sound = rows[rows["protocol"] == "sound"]
-    assert len(sound) == 3
+    assert len(sound) == 4
     assert (sound["faster"] <= 0.025 * sound["n"]).all() and (sound["slower"] <= 0.025 * sound["n"]).all()
 
 

@@ -40,9 +40,14 @@ def git_commit(root: Path) -> dict[str, Any]:
     return {"commit": commit, "modified": bool(status)}
 
 
+#: Of the clock of candidates on a CPU. 2: threads are told where to run (`vegtts_core.evaluator.cores`); until then the
+#: same call came in two speeds. What manifests do not name is 1.
+CPU_CLOCK = "2"
+
+
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that numbers depend on."""
-    found = {"python": platform.python_version()}
+    """Python's version, those of the packages that numbers depend on, and that of the clock of candidates on a CPU."""
+    found = {"python": platform.python_version(), "cpu_clock": CPU_CLOCK}
     for name in _PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

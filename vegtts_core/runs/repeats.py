@@ -24,6 +24,7 @@ from vegtts_core.evaluator.settings import BetweenEvaluations, Reach, SoundSetti
 from vegtts_core.evaluator.timing_statistics import Interval, decide, widened
 from vegtts_core.evaluator.types import Decision
 from vegtts_core.project import find_project_root
+from vegtts_core.runs import machine
 from vegtts_core.runs.files import canonical_json
 from vegtts_core.runs.intervals import BETWEEN, evaluated_on
 from vegtts_core.runs.store import Run, load_run
@@ -55,14 +56,16 @@ def evaluations(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def _rows(run: Run) -> Iterator[tuple[Any, ...]]:
-    parameters, machine = run.manifest["parameters"], run.measured_on
+    parameters, measured_on = run.manifest["parameters"], run.measured_on
     device = evaluated_on(run)
-    chip = machine.get("gpu") if device == "cuda" else machine.get("cpu")
+    chip = measured_on.get("gpu") if device == "cuda" else measured_on.get("cpu")
     settings = parameters["evaluator"]
     timing = {name: settings["sound"][name] for name in ("confirmations", "half_width", "max_pairs", "max_seconds")}
     # A node's other evaluators are part of what a measurement there is like.
     conditions = timing | {name: settings.get(name, 1) for name in ("threads", "workers")}
-    where = canonical_json({"chip": chip, "cores": machine.get("cores"), "size": parameters["size"], **conditions})
+    if device == "cpu":
+        conditions["clock"] = run.manifest["versions"].get("cpu_clock", "1")
+    where = canonical_json({"chip": chip, "cores": measured_on.get("cores"), "size": parameters["size"], **conditions})
     right = run.samples["sound_speedup"].notna() & run.samples["sound_correct"].eq(True)
     samples = run.samples[right & ~run.samples["task"].isin(run.stale_tasks)]
     for row in samples.drop_duplicates(["task", "scaffold", "fingerprint"]).to_dict("records"):
@@ -145,14 +148,15 @@ def recorded_reaches(root: Path, found: pd.DataFrame | None = None) -> BetweenEv
     """What the recorded data ask for: see `vegtts_core.evaluator.repeats`.
 
     ``found``: `pairs` of the recorded runs. On a CPU, repeated evaluations, for bodies of ``forward`` no less than A/A;
-    evaluations that had the machine to themselves and those that shared it stand apart. Of modules on a GPU no
-    candidates are recorded twice: A/A alone, its share that of kernels, the rest in seconds of the clock.
+    evaluations that had the machine to themselves and those that shared it stand apart. Those by the clock of now
+    (`machine.CPU_CLOCK`) ask for less, and do not count: most recorded runs are by the one before. Of modules on a GPU
+    no candidates are recorded twice: A/A alone, its share that of kernels, the rest in seconds of the clock.
     """
     found = pairs(evaluations(recorded_runs(root))) if found is None else found
     kernels = found[found["device"].eq("cuda") & ~found["scaffold"].isin(["forward", "module"])]
     events = reach_of_tasks(needed(kernels), list(kernels["task"]))[0]
-    processor = found[found["device"].eq("cpu")]
-    shared = _workers(processor) > 1
+    processor = found[found["device"].eq("cpu") & _condition(found, "clock").ne(machine.CPU_CLOCK)]
+    shared = _condition(processor, "workers").astype(int) > 1
     beside = reach_of_tasks(needed(processor[shared]), list(processor[shared]["task"]))[0]
     processor = processor[~shared]
     itself, modules = identical(root, "cpu"), identical(root, "cuda")
@@ -173,9 +177,9 @@ def recorded_reaches(root: Path, found: pd.DataFrame | None = None) -> BetweenEv
     )
 
 
-def _workers(found: pd.DataFrame) -> pd.Series:
-    """How many evaluators shared the CPU, of each row of `pairs`."""
-    return found["where"].map(lambda where: json.loads(where)["workers"]).astype(int)
+def _condition(found: pd.DataFrame, name: str) -> pd.Series:
+    """One of the conditions under which each row of `pairs` was measured; None where it has none of this name."""
+    return found["where"].map(lambda where: json.loads(where).get(name)).astype(object)
 
 
 def main() -> None:
@@ -188,7 +192,9 @@ def main() -> None:
         beside = int(conditions["workers"])
         reach = defaults.reach(str(device), str(scaffold), beside)
         at_once = f", {beside} evaluators side by side" if beside > 1 else ""
-        print(f"{conditions['chip']}, size {conditions['size']}, {scaffold}, {conditions['max_seconds']} s{at_once}")
+        clock = f", clock {conditions['clock']}" if "clock" in conditions else ""
+        head = f"{conditions['chip']}, size {conditions['size']}, {scaffold}, {conditions['max_seconds']} s"
+        print(f"{head}{clock}{at_once}")
         for label, used in (("recorded", Reach(share=0)), ("widened", reach)):
             told = agreement(part, used)
             print(f"  {label:9}", "  ".join(f"{name} {value:.4g}" for name, value in told.items()))
