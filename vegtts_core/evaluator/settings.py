@@ -84,7 +84,9 @@ class BetweenEvaluations(_Settings):
     warm start and the training after it both evaluated, fifteen at a time on sixteen cores; over all tasks together
     0.16 would do. ``events``: kernels that were evaluated two to eight times, on several H100s. ``modules``: the same
     share, and the seconds that A/A of calls of 0.3 ms needs (data/calibration/cuda); of longer calls too few are
-    recorded. Another device wants its own reaches: the calibration command finds them.
+    recorded. The CPU's are those of the clock before threads were told where to run (`vegtts_core.evaluator.cores`):
+    under today's, identical code spreads half as far, and they are on the safe side until enough is recorded under it.
+    Another device wants its own reaches: the calibration command finds them.
     """
 
     cpu: Reach = Reach(share=0.075)
