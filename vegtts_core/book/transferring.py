@@ -20,7 +20,7 @@ from vegtts_core import metrics
 from vegtts_core.book import published
 from vegtts_core.book.charts import Axis, grouped_intervals
 from vegtts_core.book.prose import number
-from vegtts_core.book.runs import TERMINAL, training_runs
+from vegtts_core.book.runs import TERMINAL, names_runs, training_runs
 from vegtts_core.book.selecting_words import signed
 from vegtts_core.book.tables import HERE, PUBLISHED, Column
 from vegtts_core.parameters import read_yaml
@@ -30,6 +30,9 @@ from vegtts_core.tasks.load import named_selections
 from vegtts_core.training.transfer import transfer
 
 NAN = float("nan")
+
+OTHER_WAY = "adaptation_subset_2"
+"""The family of recorded runs that were adapted on subset 2, whose checkpoints are judged on subset 1."""
 
 PAPER_ROLLOUTS = {"fast_1": 160, "base": 160, "best_of_n": 320}
 """Rollouts behind each published share: 5 tasks at K = 32 per checkpoint (table 5.4 for the others)."""
@@ -85,6 +88,8 @@ def directions(source: str, params: str | Path, seed: int | None = None) -> list
     """
     runs = training_runs(source, params, "adaptation", seed)
     if source == "recorded":
+        if names_runs(source, params, OTHER_WAY):
+            runs |= training_runs(source, params, OTHER_WAY, seed)
         judged = training_runs(source, params, "transfer", seed)
         return [
             Direction(direction_name(runs[run.manifest["parameters"]["run"]], run), runs[name], run)
