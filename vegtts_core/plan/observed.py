@@ -53,7 +53,7 @@ def _observe(folder: Path, stamp: int) -> Observed | None:
     run = load_run(folder)
     manifest = run.manifest
     family = recorded_family(manifest["kind"], folder.name, manifest["parameters"])
-    if family is None:
+    if family is None or manifest.get("cut"):  # a run that was cut lacks part of the work that it is priced by
         return None
     given = manifest["parameters"]
     # Tables of Best-of-N once had one scaffold, named in the parameters alone.
