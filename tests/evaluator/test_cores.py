@@ -41,29 +41,26 @@ def where(process: int) -> list[set[int]]:
 
 
 @several
-def test_threads_get_cores_of_their_own_and_the_first_any(process: int) -> None:
-    threads = spread(process)
+def test_threads_get_cores_of_their_own(process: int) -> None:
+    threads = spread(process, CORES)
     assert len(threads) == 3 and process in threads
-    assert where(process) == [set(CORES), {CORES[1]}, {CORES[2 % len(CORES)]}]
+    assert where(process) == [{CORES[0]}, {CORES[1]}, {CORES[2 % len(CORES)]}]
     for thread in threads:
         os.sched_setaffinity(thread, CORES)
-    assert spread(process, threads) == threads and where(process) == [set(CORES)] * 3  # nothing new: left alone
+    assert spread(process, CORES, threads) == threads and where(process) == [set(CORES)] * 3  # nothing new: left alone
 
 
 def test_of_a_process_that_is_gone_nothing_is_asked() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as one:
         one.wait()
-    assert spread(one.pid) == frozenset()
-    with aside(one.pid):
-        assert sorted(os.sched_getaffinity(0)) == CORES
+    assert spread(one.pid, CORES) == frozenset()
 
 
 @several
-def test_who_times_stands_aside(process: int) -> None:
-    with aside(process):
-        assert os.sched_getaffinity(0) == {CORES[-1]}  # it may use all: its first thread keeps the first
-    os.sched_setaffinity(process, CORES[:1])
-    with pytest.raises(ZeroDivisionError), aside(process):
+def test_who_times_stands_aside() -> None:
+    with aside(CORES):
+        assert os.sched_getaffinity(0) == {CORES[-1]}  # all are taken: that of the first thread is left alone
+    with pytest.raises(ZeroDivisionError), aside(CORES[:1]):
         assert sorted(os.sched_getaffinity(0)) == CORES[1:]
         raise ZeroDivisionError
     assert sorted(os.sched_getaffinity(0)) == CORES
@@ -76,7 +73,7 @@ def test_timed_calls_are_made_from_aside(tasks: dict[str, Task], monkeypatch: py
 
     def watched(self: Process, *arguments: Any) -> Any:
         result = call(self, *arguments)
-        seen.append((len(os.sched_getaffinity(0)), where(self.id)))
+        seen.append((len(os.sched_getaffinity(0)), where(self._id)))
         return result
 
     monkeypatch.setattr(Process, "call", watched)
@@ -85,4 +82,4 @@ def test_timed_calls_are_made_from_aside(tasks: dict[str, Task], monkeypatch: py
     assert verdict.error is None
     timed = [threads for mine, threads in seen if mine < len(CORES)]
     assert timed and sorted(os.sched_getaffinity(0)) == CORES
-    assert all(len(one) == 1 for threads in timed[-4:] for one in threads[1:])
+    assert all(len(one) == 1 for threads in timed[-4:] for one in threads)

@@ -75,7 +75,9 @@ def test_rates_of_recorded_runs_and_a_limit(capsys):
     arguments = ["recorded_cpu", "--section", "adaptation", "--rates", "adaptation_cpu_44"]
     status, found, _ = planned(capsys, *arguments, "--limit-hours", "1")
     assert status == 0 and len(found["runs"]) == 4
-    assert 600 < sum(run["wall_seconds"] for run in found["runs"]) < 1800  # of three, 1077 s recorded, one run disturbed
+    assert (
+        600 < sum(run["wall_seconds"] for run in found["runs"]) < 1800
+    )  # of three, 1077 s recorded, one run disturbed
     status, found, said = planned(capsys, *arguments, "--limit-hours", "0.1")
     assert status == 1 and found["runs"]
     assert "error: The plan takes" in said and "min, more than the 6 min allowed: lower k" in said

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -42,29 +42,27 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def spread(process: int, known: frozenset[int] = frozenset()) -> frozenset[int]:
-    """Give each thread of a process that is stopped a core of its own, where there are as many; its threads.
+def spread(process: int, cores: Sequence[int], known: frozenset[int] = frozenset()) -> frozenset[int]:
+    """Give each thread of a process that is stopped one of its ``cores``, its own where there are as many; its threads.
 
-    All but the first, which may run on any of them: new threads inherit from it, and nobody else is on its core.
-    Nothing is done if its threads are those that are ``known`` from the last time.
+    The first thread too: left free, it follows whoever wakes it onto the core of another, and stays. A thread that
+    begins in a call inherits its maker's core until the call is over; so it is with the reference. Nothing is done if
+    the process's threads are those that are ``known`` from the last time.
     """
     with contextlib.suppress(OSError):  # it is gone, or a thread of it is: the next command will tell
         threads = frozenset(map(int, os.listdir(f"/proc/{process}/task")))
         if threads != known:
-            cores = sorted(os.sched_getaffinity(process))
-            for place, thread in enumerate(sorted(threads - {process}), 1):
+            for place, thread in enumerate(sorted(threads, key=lambda one: (one != process, one))):
                 os.sched_setaffinity(thread, {cores[place % len(cores)]})
         return threads
     return known
 
 
 @contextlib.contextmanager
-def aside(process: int) -> Iterator[None]:
-    """Within the block, keep this thread off the cores of a process, or at least off that of its first thread."""
+def aside(cores: Sequence[int]) -> Iterator[None]:
+    """Within the block, keep this thread off the ``cores`` of a process, or at least off that of its first thread."""
     before = os.sched_getaffinity(0)
-    with contextlib.suppress(OSError):
-        theirs = os.sched_getaffinity(process)
-        os.sched_setaffinity(0, before - theirs or {max(theirs)})
+    os.sched_setaffinity(0, before - set(cores) or {max(cores)})
     try:
         yield
     finally:

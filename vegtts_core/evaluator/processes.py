@@ -76,6 +76,7 @@ class Process:
         self._stopped = False
         #: Processor seconds of all its threads when it last answered, and when it was last seen stopped.
         self._used_at_answer = self._used_at_stop = 0.0
+        self._cores: Sequence[int] = ()
         #: Its threads when it was last seen to where they run.
         self._spread: frozenset[int] = frozenset()
         self._waits = False
@@ -140,9 +141,12 @@ class Process:
         self._memory = fds[0]
 
     @property
-    def id(self) -> int:
-        """Its process id; -1 before it has started."""
-        return self._id
+    def cores(self) -> Sequence[int]:
+        """Those that it was given, in order, whichever its threads are told to run on; none once it is gone."""
+        if not self._cores:
+            with contextlib.suppress(OSError):
+                self._cores = sorted(os.sched_getaffinity(self._id))
+        return self._cores
 
     @property
     def seconds_left(self) -> float:
@@ -242,8 +246,8 @@ class Process:
             raise self._death(0.0) from None
         if self._stopped:
             self._require_stopped()
-            if not self._on_device:
-                self._spread = spread(self._id, self._spread)
+            if not self._on_device and self.cores:
+                self._spread = spread(self._id, self.cores, self._spread)
         start = time.perf_counter()
         if self._stopped:
             self._signal(signal.SIGCONT)

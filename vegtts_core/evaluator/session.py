@@ -226,7 +226,8 @@ class TaskSession:
 
     def aside(self, runner: Runner) -> contextlib.AbstractContextManager[None]:
         """Keep this thread off the core that the runner's process needs most."""
-        return aside(runner.id) if isinstance(runner, Process) else contextlib.nullcontext()
+        cores = runner.cores if isinstance(runner, Process) else ()
+        return aside(cores) if cores else contextlib.nullcontext()
 
     def watch(self) -> Watch:
         """Whoever says, from now on, whether the device is steady."""
