@@ -13,7 +13,8 @@ from vegtts_core.book.runs import honest_run
 from vegtts_core.evaluator import BetweenEvaluations, Reach
 from vegtts_core.project import find_project_root, recorded_folder
 from vegtts_core.runs import load_run
-from vegtts_core.runs.intervals import BETWEEN, RULE, widened_samples, with_between_evaluations
+from vegtts_core.runs.intervals import BETWEEN, RULE, reaches_under, widened_samples, with_between_evaluations
+from vegtts_core.runs.machine import CPU_CLOCK
 from vegtts_core.runs.repeats import agreement, evaluations, needed, pairs, recorded_reaches, recorded_runs
 
 ROOT = find_project_root()
@@ -80,8 +81,9 @@ def test_rows_that_were_measured_with_it_pass_through() -> None:
     assert found["sound_speedup_low"][0] == pytest.approx(1.05 / np.exp(np.hypot(np.log(1.05 / 1.04), 0.04)))
 
 
-def test_the_defaults_are_what_recorded_data_ask_for(repeated: pd.DataFrame) -> None:
-    asked, used = recorded_reaches(ROOT, repeated), BetweenEvaluations()
+@pytest.mark.parametrize("clock", ["1", CPU_CLOCK])
+def test_the_defaults_are_what_recorded_data_ask_for(repeated: pd.DataFrame, clock: str) -> None:
+    asked, used = recorded_reaches(ROOT, repeated, clock), reaches_under(clock)
     for name in ("cpu", "cpu_modules", "side_by_side", "events", "modules"):
         wanted, given = getattr(asked, name), getattr(used, name)
         assert wanted.share <= given.share <= wanted.share * 1.1
@@ -103,9 +105,12 @@ def test_repeated_evaluations_agree_as_often_as_claimed(repeated: pd.DataFrame) 
     kernels, processor = (repeated[alone & ~bodies & repeated["device"].eq(device)] for device in ("cuda", "cpu"))
     forward = repeated[bodies & repeated["device"].eq("cpu")]
     assert len(kernels) > 1500 and len(processor) > 1000 and len(forward) > 400 and len(shared) > 800
+    today = processor["where"].str.contains(f'"clock":"{CPU_CLOCK}"')
+    assert today.sum() > 500
     cases = (
         (kernels, used.events, 0.05),
-        (processor, used.cpu, 0.03),
+        (processor[~today], reaches_under("1").cpu, 0.03),
+        (processor[today], used.cpu, 0.03),
         (forward, used.cpu_modules, 0.05),
         (shared, used.side_by_side, 0.05),
     )

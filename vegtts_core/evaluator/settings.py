@@ -84,12 +84,13 @@ class BetweenEvaluations(_Settings):
     warm start and the training after it both evaluated, fifteen at a time on sixteen cores; over all tasks together
     0.16 would do. ``events``: kernels that were evaluated two to eight times, on several H100s. ``modules``: the same
     share, and the seconds that A/A of calls of 0.3 ms needs (data/calibration/cuda); of longer calls too few are
-    recorded. The CPU's are those of the clock before threads were told where to run (`vegtts_core.evaluator.cores`):
-    under today's, identical code spreads half as far, and they are on the safe side until enough is recorded under it.
+    recorded. ``cpu`` is of the clock since threads are told where to run (`vegtts_core.evaluator.cores`): calls are
+    shorter, identical code spreads half as far, and yet kernels that do little but move memory differ by more. Of
+    bodies too few are recorded under it, and theirs is of the clock before.
     Another device wants its own reaches: the calibration command finds them.
     """
 
-    cpu: Reach = Reach(share=0.075)
+    cpu: Reach = Reach(share=0.23)
     """Kernels on a CPU, timed from outside their process."""
     cpu_modules: Reach = Reach(share=0.18)
     """Bodies of ``forward`` and modules on a CPU."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from vegtts_core.evaluator.settings import BetweenEvaluations, Reach, SoundSettings
 from vegtts_core.evaluator.types import Decision
+from vegtts_core.runs import machine
 from vegtts_core.runs.store import Run
 
 #: The column that tells how much of an interval stands for what differs between evaluations.
@@ -28,6 +29,9 @@ BETWEEN = "sound_between_evaluations"
 _OWN = BETWEEN.removeprefix("sound_")
 #: What a reader is told of a run whose intervals were widened; a key of the manifest in memory, in no file.
 RULE = "intervals"
+
+#: Kernels under the first clock on a CPU; nothing else differs (`vegtts_core.runs.repeats` finds both).
+_FIRST_CLOCK = BetweenEvaluations(cpu=Reach(share=0.075))
 
 #: Reaches of calls that differ by less than this are one.
 _SAME = 1e-9
@@ -48,14 +52,26 @@ def evaluated_beside(run: Run) -> int:
     return int(given.get("workers", 1)) if evaluated_on(run) == "cpu" else 1
 
 
+def cpu_clock(run: Run) -> str:
+    """By which clock a run's candidates were timed, if on a CPU: see `machine.CPU_CLOCK`."""
+    measured = run.manifest.get("remeasured") or run.manifest
+    return str((measured.get("versions") or {}).get("cpu_clock", "1"))
+
+
+def reaches_under(clock: str) -> BetweenEvaluations:
+    """The defaults for a clock of candidates on a CPU: today's, or the one before."""
+    return BetweenEvaluations() if clock == machine.CPU_CLOCK else _FIRST_CLOCK
+
+
 def with_between_evaluations(run: Run, between: BetweenEvaluations | None = None, again: bool = False) -> Run:
     """The run with the intervals and decisions of its samples and references widened where they were recorded without.
 
-    ``between``: today's defaults unless given. ``again``: also where they were measured with less than that, as runs in
-    data/runs may have been; who measures today may know the device better than the defaults do. The manifest in memory
-    gets a sentence under ``intervals`` that says by what rule; it stays as it is where nothing had to be widened.
+    ``between``: those of the run's clock unless given (`reaches_under`). ``again``: also where they were measured with
+    less than that, as runs in data/runs may have been; who measures today may know the device better than the defaults
+    do. The manifest in memory gets a sentence under ``intervals`` that says by what rule; it stays as it is where
+    nothing had to be widened.
     """
-    between = between or BetweenEvaluations()
+    between = between or reaches_under(cpu_clock(run))
     device, workers = evaluated_on(run), evaluated_beside(run)
     recorded = (run.manifest["parameters"].get("evaluator") or {}).get("sound") or {}
     effect = float(recorded.get("minimum_effect", SoundSettings().minimum_effect))

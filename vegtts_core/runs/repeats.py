@@ -26,7 +26,7 @@ from vegtts_core.evaluator.types import Decision
 from vegtts_core.project import find_project_root
 from vegtts_core.runs import machine
 from vegtts_core.runs.files import canonical_json
-from vegtts_core.runs.intervals import BETWEEN, evaluated_on
+from vegtts_core.runs.intervals import BETWEEN, cpu_clock, evaluated_on, reaches_under
 from vegtts_core.runs.store import Run, load_run
 
 #: The GPU's runs that the defaults of ``between_evaluations`` were found from. Whatever was measured later tests them.
@@ -64,7 +64,7 @@ def _rows(run: Run) -> Iterator[tuple[Any, ...]]:
     # A node's other evaluators are part of what a measurement there is like.
     conditions = timing | {name: settings.get(name, 1) for name in ("threads", "workers")}
     if device == "cpu":
-        conditions["clock"] = run.manifest["versions"].get("cpu_clock", "1")
+        conditions["clock"] = cpu_clock(run)
     where = canonical_json({"chip": chip, "cores": measured_on.get("cores"), "size": parameters["size"], **conditions})
     right = run.samples["sound_speedup"].notna() & run.samples["sound_correct"].eq(True)
     samples = run.samples[right & ~run.samples["task"].isin(run.stale_tasks)]
@@ -144,36 +144,39 @@ def identical(root: Path, name: str) -> pd.DataFrame:
     return rows[rows["protocol"].eq("sound") & rows["speedup"].notna()]
 
 
-def recorded_reaches(root: Path, found: pd.DataFrame | None = None) -> BetweenEvaluations:
+def recorded_reaches(
+    root: Path, found: pd.DataFrame | None = None, clock: str = machine.CPU_CLOCK
+) -> BetweenEvaluations:
     """What the recorded data ask for: see `vegtts_core.evaluator.repeats`.
 
     ``found``: `pairs` of the recorded runs. On a CPU, repeated evaluations, for bodies of ``forward`` no less than A/A;
-    evaluations that had the machine to themselves and those that shared it stand apart. Those by the clock of now
-    (`machine.CPU_CLOCK`) ask for less, and do not count: most recorded runs are by the one before. Of modules on a GPU
-    no candidates are recorded twice: A/A alone, its share that of kernels, the rest in seconds of the clock.
+    evaluations that had the machine to themselves and those that shared it stand apart. Kernels count under ``clock``
+    alone (`machine.CPU_CLOCK`); of all else too little is recorded under today's. Of modules on a GPU no candidates are
+    recorded twice: A/A alone, its share that of kernels, the rest in seconds of the clock.
     """
     found = pairs(evaluations(recorded_runs(root))) if found is None else found
     kernels = found[found["device"].eq("cuda") & ~found["scaffold"].isin(["forward", "module"])]
     events = reach_of_tasks(needed(kernels), list(kernels["task"]))[0]
-    processor = found[found["device"].eq("cpu") & _condition(found, "clock").ne(machine.CPU_CLOCK)]
+    processor = found[found["device"].eq("cpu")]
     shared = _condition(processor, "workers").astype(int) > 1
     beside = reach_of_tasks(needed(processor[shared]), list(processor[shared]["task"]))[0]
     processor = processor[~shared]
     itself, modules = identical(root, "cpu"), identical(root, "cuda")
     python = processor["scaffold"].isin(["forward", "module"])
+    under = _condition(processor, "clock").eq(clock)
     compiled, bodies = (
-        reach_of_tasks(needed(part), list(part["task"]))[0] for part in (processor[~python], processor[python])
+        reach_of_tasks(needed(part), list(part["task"]))[0] for part in (processor[~python & under], processor[python])
     )
     same = reach_of_tasks(reaches_of_identical(itself.to_dict("records")), list(itself["task"]))[0]
     calls = modules[["reference_seconds", "candidate_seconds"]].min(axis=1)
     seconds = noise_part(reaches_of_identical(modules.to_dict("records")), events) * calls
-    clock = reach_of_tasks(seconds, list(modules["task"]))[0]
+    ticks = reach_of_tasks(seconds, list(modules["task"]))[0]
     return BetweenEvaluations(
         cpu=Reach(share=compiled),
         cpu_modules=Reach(share=float(np.nanmax([bodies, same]))),
         side_by_side=Reach(share=beside),
         events=Reach(share=events),
-        modules=Reach(share=events, seconds=clock),
+        modules=Reach(share=events, seconds=ticks),
     )
 
 
@@ -186,10 +189,10 @@ def main() -> None:
     """Print the tables."""
     root = find_project_root()
     found = pairs(evaluations(recorded_runs(root)))
-    defaults = BetweenEvaluations()
     for (where, device, scaffold), part in found.groupby(["where", "device", "scaffold"]):
         conditions: Mapping[str, Any] = json.loads(str(where))
         beside = int(conditions["workers"])
+        defaults = reaches_under(conditions.get("clock", machine.CPU_CLOCK))
         reach = defaults.reach(str(device), str(scaffold), beside)
         at_once = f", {beside} evaluators side by side" if beside > 1 else ""
         clock = f", clock {conditions['clock']}" if "clock" in conditions else ""
