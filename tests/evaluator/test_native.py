@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 from hypothesis import given
@@ -37,6 +39,26 @@ def test_uniform_numbers_are_uniform_and_independent() -> None:
     bits = (x * 2**24).int()
     for place in range(24):
         assert abs(float(((bits >> place) & 1).double().mean()) - 0.5) < 2.5 / len(x) ** 0.5
+
+
+@pytest.mark.timing
+def test_what_is_flushed_is_read_from_memory() -> None:
+    x = torch.ones(1 << 16)  # as much as a second-level cache holds of anything
+    if not native.flush(x.data_ptr(), 0):
+        pytest.skip("this CPU has no instruction for it")
+
+    def seconds(is_flushed: bool) -> float:
+        x.add_(1)
+        if is_flushed:
+            native.flush(x.data_ptr(), x.nbytes)
+        start = time.perf_counter()
+        native.within(x, x, 0.0)
+        return time.perf_counter() - start
+
+    pairs = [(seconds(True), seconds(False)) for _ in range(200)]
+    cold, warm = (sorted(each)[len(pairs) // 2] for each in zip(*pairs, strict=True))
+    assert cold > 1.2 * warm
+    assert float(x[0]) == float(x[-1]) == 1 + 2 * len(pairs)  # nothing is lost on the way
 
 
 def test_other_tensors_are_refused() -> None:

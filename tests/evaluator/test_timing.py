@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from making import reference, with_forward
 
 from vegtts_core.evaluator import Decision, ErrorKind, EvaluatorSettings, ForwardEvaluator, ProtocolName, SoundSettings
-from vegtts_core.tasks import Task
+from vegtts_core.evaluator.processes import Process
+from vegtts_core.evaluator.session import TaskSession
+from vegtts_core.tasks import Task, get_task
 
 pytestmark = pytest.mark.timing
 SETTINGS = EvaluatorSettings(
@@ -29,6 +32,36 @@ def test_identical_code_is_not_called_faster(timing: ForwardEvaluator, tasks: di
     decisions = [verdict.sound.decision for verdict in timing.evaluate(same) if verdict.sound is not None]
     assert len(decisions) == 4
     assert decisions.count(Decision.FASTER) <= 1
+
+
+def test_a_new_reference_is_timed_in_memory_that_it_has_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh: list[int] = []
+    call, warm_up = Process.call, TaskSession.warm_up_reference
+
+    def counted(self: Process, *arguments: Any) -> Any:
+        before = self.page_faults
+        result = call(self, *arguments)
+        if self is seen[0]:
+            fresh.append(self.page_faults - before)
+        return result
+
+    def warmed(self: TaskSession) -> None:
+        seen[0] = self.reference
+        if not fresh:
+            warm_up(self)
+            warming.append(len(fresh))
+
+    seen: list[Process | None] = [None]
+    warming: list[int] = []
+    monkeypatch.setattr(Process, "call", counted)
+    monkeypatch.setattr(TaskSession, "warm_up_reference", warmed)
+    softmax = get_task("23")  # temporary tensors of 24 MB
+    with ForwardEvaluator([softmax], SETTINGS) as evaluator:
+        evaluator.evaluate([reference(softmax)])
+    (times,) = warming
+    pages = 256 * 24576 * 4 // 4096
+    assert fresh[0] > pages and len(fresh) > times + 6
+    assert max(fresh[times:]) < pages / 10
 
 
 def test_an_empty_call_can_be_timed(timing: ForwardEvaluator) -> None:

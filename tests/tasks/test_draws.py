@@ -224,6 +224,18 @@ def test_mixed_draws_are_the_benchmark_s_but_for_a_few_rows(key: str) -> None:
     )
 
 
+@pytest.mark.parametrize("key", ["1", "19", "23", "42", "95", "5", "12"])
+def test_two_mixed_draws_have_no_row_of_the_domain_in_common(key: str) -> None:
+    task = get_task(key)
+    for seed in range(5):
+        kinds = [(draw_mixed(task, n, places=seed, part=n), draw_inputs(task, n, wide=False)) for n in (0, 1)]
+        for spec, *xs in zip(task.inputs, *(one for kind in kinds for one in kind), strict=True):
+            if spec.domain is None or spec.domain.rows_tied or not isinstance(xs[0], torch.Tensor) or not xs[0].dim():
+                continue
+            first, second = (one != other for one, other in ((xs[0], xs[1]), (xs[2], xs[3])))
+            assert bool(first.any()) and bool(second.any()) and not bool((first & second).any())
+
+
 @pytest.mark.parametrize("key", ["51", "14", "13", "1"])
 def test_modes_go_through_every_way_of_sampling_the_domain(key: str) -> None:
     task = get_task(key)

@@ -5,6 +5,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__CLFLUSHOPT__)
+#include <immintrin.h>
+#endif
+
 namespace {
 
 constexpr int kLanes = 16;
@@ -49,6 +53,23 @@ float largest_of(const float* most, const float* sums) {
 }
 
 }  // namespace
+
+// Write every line of this memory back and out of the caches of all cores; whether this CPU can.
+extern "C" int flush(const char* start, int64_t bytes) {
+    constexpr int64_t line = 64;
+#if defined(__CLFLUSHOPT__)
+    for (int64_t k = 0; k < bytes; k += line) _mm_clflushopt(const_cast<char*>(start + k));
+    _mm_sfence();
+    return 1;
+#elif defined(__aarch64__)
+    for (int64_t k = 0; k < bytes; k += line) asm volatile("dc civac, %0" ::"r"(start + k) : "memory");
+    asm volatile("dsb ish" ::: "memory");
+    return 1;
+#else
+    (void)start, (void)bytes, (void)line;
+    return 0;
+#endif
+}
 
 // U[0, 1) in multiples of 2^-24, as torch.rand draws it: sixteen generators xoshiro128++ (Blackman and Vigna, public
 // domain) side by side.

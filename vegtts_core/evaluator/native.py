@@ -32,6 +32,11 @@ def fill_uniform(x: torch.Tensor, seed: int) -> None:
     _library().fill_uniform(x.data_ptr(), x.numel(), seed)
 
 
+def flush(address: int, size: int) -> bool:
+    """Write ``size`` bytes, from a whole line on, back to memory and out of every cache; False where a CPU cannot."""
+    return bool(_library().flush(address, size))
+
+
 def within(y: torch.Tensor, r: torch.Tensor, budget: float) -> bool:
     """Whether all is finite and every |y - r| at most ``budget`` times |r| plus the root mean square of r.
 
@@ -60,6 +65,7 @@ def _library() -> ctypes.CDLL:
     library = cpp.load(source)
     pointer, count, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
     library.fill_uniform.argtypes, library.fill_uniform.restype = (pointer, count, ctypes.c_uint64), None
+    library.flush.argtypes, library.flush.restype = (pointer, count), ctypes.c_int
     library.largest_excess.argtypes, library.largest_excess.restype = (pointer, pointer, count, real, pointer), real
     library.largest_error.argtypes, library.largest_error.restype = (*[pointer] * 4, count, count), real
     return library

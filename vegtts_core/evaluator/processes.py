@@ -25,7 +25,7 @@ from vegtts_core.evaluator.messages import ADDRESS, MESSAGE_LIMIT, Assignment, C
 from vegtts_core.evaluator.reading import Place, read_result
 from vegtts_core.evaluator.runner import Call
 from vegtts_core.evaluator.settings import Limits
-from vegtts_core.evaluator.stopping import await_stopped, is_stopped, process_id, processor_seconds
+from vegtts_core.evaluator.stopping import await_stopped, is_stopped, page_faults, process_id, processor_seconds
 from vegtts_core.evaluator.types import ErrorKind
 from vegtts_core.evaluator.warden import ENDED, STOP, STOPPED_MANY, STOPPED_ONE
 
@@ -152,6 +152,11 @@ class Process:
     def seconds_left(self) -> float:
         """Wall time until this process's limit, in seconds."""
         return self._deadline - time.monotonic()
+
+    @property
+    def page_faults(self) -> int:
+        """How many pages of memory it has touched for the first time so far."""
+        return page_faults(self._id)
 
     def live_without_limit(self) -> None:
         """Lift the limit on the whole process's wall time: for the reference, which serves many candidates."""

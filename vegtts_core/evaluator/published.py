@@ -82,6 +82,7 @@ class PublishedProtocol:
         with self._lock.measuring():
             if not session.published_reference_seconds:
                 with reference_runs(session):
+                    session.warm_up_reference()
                     session.load_weights(session.reference, session.published_weights)
                     session.load_inputs(inputs)
                     session.settle()

@@ -20,7 +20,7 @@ from vegtts_core.evaluator.answers import Draw, Inputs, Known, make_draw, run_re
 from vegtts_core.evaluator.cores import aside
 from vegtts_core.evaluator.libraries import Libraries
 from vegtts_core.evaluator.messages import Assignment, Program
-from vegtts_core.evaluator.native import fill_uniform
+from vegtts_core.evaluator.native import fill_uniform, flush
 from vegtts_core.evaluator.processes import CandidateFailure, Process
 from vegtts_core.evaluator.runner import Runner, Watch
 from vegtts_core.evaluator.settings import EvaluatorSettings
@@ -37,6 +37,8 @@ PUBLISHED_SEED = 42
 _SMALL = 16 << 20
 #: Processes of right and wrong candidates whose end nobody has waited for yet: those of one pair.
 _MOST_ENDING = 2
+#: A new reference is called until as many calls in a row touched fewer fresh pages than that (a megabyte), or so often.
+_CALM_CALLS, _FRESH_PAGES, _MOST_WARMING_CALLS = 3, 256, 24
 _CPU_SECONDS_FACTOR = 4  # the rlimit on processor time, a backstop, as a multiple of wall-clock limit times threads
 
 
@@ -73,7 +75,7 @@ class TaskSession:
         self.output = Arena("output", [(expected.shape, expected.dtype)], sealed=False)
         self.reference_output = Arena("reference-output", [(expected.shape, expected.dtype)], sealed=False)
         self._reference: Process | None = None
-        self._reference_is_ready = False
+        self._reference_is_ready = self._reference_is_warm = False
         self._libraries = Libraries(warm, settings)
         self._ending: list[Process] = []
         self._timing_inputs: list[Inputs] = []
@@ -90,8 +92,8 @@ class TaskSession:
     def _inputs(self, seed: int, wide: bool = False, mode: int | None = None) -> list[torch.Tensor | float]:
         return draw_inputs(self.task, seed, wide, mode=mode, fill=fill_uniform)
 
-    def _mixed_inputs(self, seed: int) -> list[torch.Tensor | float]:
-        return draw_mixed(self.task, seed, fill=fill_uniform)
+    def _mixed_inputs(self, seed: int, places: int, part: int) -> list[torch.Tensor | float]:
+        return draw_mixed(self.task, seed, fill=fill_uniform, places=places, part=part)
 
     def _published_inputs(self, seed: int) -> list[torch.Tensor | float]:
         return draw_inputs(self.task, seed, wide=False)
@@ -167,13 +169,23 @@ class TaskSession:
     def hidden_draws(self) -> list[Draw]:
         """Checks that hide among the timed calls, with the weights of those.
 
-        One with inputs from the whole domain, one that differs from the benchmark's inputs in a few rows only.
+        One with inputs from the whole domain, two that differ from the benchmark's inputs in a few rows only, not the
+        same ones: who decides by a row may happen to look at one that tells, but not in both.
         """
         module = self._module(_secret_seed())
         module.load_state_dict(self.timing_weights, strict=False)
-        wide, mixed = _secret_seed(), _secret_seed()
-        names = "inputs from the whole domain", "benchmark inputs with some rows from the whole domain"
-        makers = (lambda: self._inputs(wide, wide=True)), (lambda: self._mixed_inputs(mixed))
+        wide, mixed, other, places = (_secret_seed() for _ in range(4))
+        rows = "rows from the whole domain"
+        names = (
+            "inputs from the whole domain",
+            f"benchmark inputs with some {rows}",
+            f"benchmark inputs with other {rows}",
+        )
+        makers = (
+            lambda: self._inputs(wide, wide=True),
+            lambda: self._mixed_inputs(mixed, places, 0),
+            lambda: self._mixed_inputs(other, places, 1),
+        )
         return [
             self._kept(
                 lambda known, name=name, inputs=inputs: make_draw(
@@ -229,6 +241,14 @@ class TaskSession:
         cores = runner.cores if isinstance(runner, Process) else ()
         return aside(cores) if cores else contextlib.nullcontext()
 
+    def empty_caches(self, output: Arena) -> None:
+        """Have the next call find inputs and output, which this thread has just written, in memory and not in a cache.
+
+        How much of a cache is left to them is up to who else uses it, which on a virtual machine is anybody.
+        """
+        for arena in (self.inputs, output):
+            flush(arena.address, arena.size)
+
     def watch(self) -> Watch:
         """Whoever says, from now on, whether the device is steady."""
         return Watch()
@@ -269,7 +289,7 @@ class TaskSession:
     def expect_reference(self) -> None:
         """Start the reference's process, unless there is one, so that it builds beside something else."""
         if self._reference is None:
-            self._reference_is_ready = False
+            self._reference_is_ready = self._reference_is_warm = False
             self._reference = self._start(self.task.source, "Model", False, self.reference_output)
 
     @property
@@ -286,6 +306,26 @@ class TaskSession:
                 raise UserError(f"The reference of {self.task.key} does not run: {failure.reason}") from None
             self._reference_is_ready = True
         return self._reference
+
+    def warm_up_reference(self) -> None:
+        """Call the reference, if it is new, until its calls find memory that they have touched before.
+
+        What one call frees is often a few bytes too small for the next (aligned allocations ask for more than they
+        use), and until there are holes enough each call pays for fresh pages, up to three times its own work. A
+        candidate would be credited with that. Raises `CandidateFailure`.
+        """
+        if self._reference_is_warm:
+            return
+        reference, calm = self.reference, 0
+        self.load_weights(reference, self.published_weights)
+        self.load_inputs(self.published_draws[0][0])
+        for _ in range(_MOST_WARMING_CALLS):
+            before = reference.page_faults
+            reference.call(None)
+            calm = calm + 1 if reference.page_faults - before < _FRESH_PAGES else 0
+            if calm == _CALM_CALLS:
+                break
+        self._reference_is_warm = True
 
     def drop_reference(self) -> None:
         """End the reference's process; the next use starts another."""

@@ -80,7 +80,12 @@ class Arena:
 
     def fill(self) -> None:
         """Set every byte to 0xFF: every floating-point number is a NaN, every signed integer -1."""
-        ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(self._mapping)), 0xFF, self.size)
+        ctypes.memset(self.address, 0xFF, self.size)
+
+    @property
+    def address(self) -> int:
+        """Where the evaluator's mapping begins."""
+        return ctypes.addressof(ctypes.c_char.from_buffer(self._mapping))
 
     def is_intact(self) -> bool:
         """Whether nobody wrote between the tensors since the last `fill`: in the rest of a tensor's last page."""

@@ -4,11 +4,12 @@ Correctness: benchmark draws, each argument that matters replaced in turn, wide 
 Weights are new for each draw. Side effects on buffers (BatchNorm's running statistics) are not compared.
 
 Timing: candidate and reference run alternately, in random order within each pair, in processes that differ in nothing
-but the module. Every call, warm-up included, gets inputs that its process has not seen; after the clock stops and
-before the result is written down the inputs are overwritten; every output is held against the reference's output of the
-same pair (bit by bit first; where bits differ, within twice the budget; on a GPU a secret sample, if it is large). At
-random places, pairs on inputs from beyond the benchmark's are taken in the same way, checked in full and not counted:
-who is right while checked and careless while timed does not know when it is checked.
+but the module. Every call, warm-up included, gets inputs that its process has not seen, out of memory and not out of a
+cache; after the clock stops and before the result is written down the inputs are overwritten; every output is held
+against the reference's output of the same pair (bit by bit first; where bits differ, within twice the budget; on a GPU
+a secret sample, if it is large). At random places, pairs on inputs from beyond the benchmark's are taken in the same
+way, checked in full and not counted: who is right while checked and careless while timed does not know when it is
+checked.
 
 The noise within one pair of processes does not show what differs between evaluations (where memory came to lie, which
 core a thread got): every interval is widened by what repeated evaluations were found to differ by. *Faster*, which is
@@ -132,7 +133,7 @@ class SoundProtocol:
         self._calls = counted
         return calls[beside.WARMUP :]
 
-    def _call(self, process: Runner, arena: Arena) -> Call:
+    def _call(self, process: Runner, arena: Arena, is_timed: bool = False) -> Call:
         """One call with poisoned output; the inputs are gone before the result is written down, or read.
 
         So is what may have been written down before its time: on a GPU any Python can find the output's memory.
@@ -144,6 +145,8 @@ class SoundProtocol:
                 arena.fill()
 
         arena.fill()
+        if is_timed:
+            self._session.empty_caches(arena)
         call = process.call(clear)
         self._session.check_bounds()
         self._calls += 1
@@ -248,6 +251,7 @@ class SoundProtocol:
         with self._lock.measuring():
             reference = session.reference
             with reference_runs(session):
+                session.warm_up_reference()
                 session.load_weights(reference, session.timing_weights)
             session.load_weights(process, session.timing_weights)
             session.settle()
@@ -321,7 +325,7 @@ class SoundProtocol:
             session.load_inputs(inputs)
             if is_reference:
                 with reference_runs(session):
-                    calls[True] = self._call(reference, session.reference_output)
+                    calls[True] = self._call(reference, session.reference_output, is_timed=True)
             else:
-                calls[False] = self._call(process, session.output)
+                calls[False] = self._call(process, session.output, is_timed=True)
         return calls[True], calls[False]

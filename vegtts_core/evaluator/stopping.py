@@ -1,4 +1,4 @@
-"""Whether a process has really stopped, and whether it computed on the way there: looked up from outside.
+"""What a process has done, looked up from outside: whether it has really stopped, and whether it computed on the way.
 
 A signal to stop takes effect when the process is next scheduled, which can take milliseconds on a busy machine. Its
 threads may use that time. What they use shows on the process's own clock, however long the stop took.
@@ -65,7 +65,23 @@ def is_stopped(process: int) -> bool:
         return False  # a thread has ended, or all of them: the next look tells
 
 
+def page_faults(process: int) -> int:
+    """How often a process has touched a page of memory for the first time, all its threads together; 0 once it is gone.
+
+    That of those threads that have ended is in it.
+    """
+    try:
+        return int(_after_name(f"/proc/{process}/stat").split()[7])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
 def _state(process: int, thread: str) -> int:
-    with open(f"/proc/{process}/task/{thread}/stat", "rb") as file:
+    return _after_name(f"/proc/{process}/task/{thread}/stat")[0]
+
+
+def _after_name(path: str) -> bytes:
+    """What stands behind the name, which may hold anything: the state and, from place 1 on, numbers."""
+    with open(path, "rb") as file:
         text = file.read()
-    return text[text.rindex(b")") + 2]
+    return text[text.rindex(b")") + 2 :]

@@ -60,21 +60,26 @@ def drawn_by_module(task: Task) -> bool:
     return source is not None and isinstance(source.sample, ModuleInputs)
 
 
-def draw_mixed(task: Task, seed: int, device: str = "cpu", fill: Fill | None = None) -> list[torch.Tensor | float]:
+def draw_mixed(
+    task: Task, seed: int, device: str = "cpu", fill: Fill | None = None, places: int | None = None, part: int = 0
+) -> list[torch.Tensor | float]:
     """What the benchmark draws, with a few rows (of vectors: elements) from the contract's domain at random places.
 
     Every way in which the domain is sampled has a row, where there are as many; else at most one row in 64 is from the
-    domain, so that whoever looks at some of the elements takes it for a benchmark draw. An input whose domain ties its
-    rows together (symmetric matrices) or has none is as ``draw_inputs`` draws it. ``fill`` as there.
+    domain, so that whoever looks at some of the elements takes it for a benchmark draw. The places follow from
+    ``places``, by default ``seed``; draws with the same and another ``part`` (0 or 1) have no row from the domain in
+    common, so that who looks at one row, or a few, takes one of the two for what it is not. An input whose domain ties
+    its rows together (symmetric matrices) or has none is as ``draw_inputs`` draws it. ``fill`` as there.
     """
     mixed: list[torch.Tensor | float] = []
     with torch.device(device):
         generator = torch.Generator(device).manual_seed(seed)
+        where = torch.Generator(device).manual_seed(seed if places is None else places)
         for spec, x in zip(task.inputs, draw_inputs(task, seed, wide=False, device=device, fill=fill), strict=True):
             if not isinstance(x, torch.Tensor) or spec.domain is None or not x.dim():
                 mixed.append(x)
             elif not spec.domain.rows_tied:
-                mixed.append(_with_wide_rows(x, spec.domain, generator))
+                mixed.append(_with_wide_rows(x, spec.domain, generator, where, part))
             elif isinstance(spec.domain.sample, ModuleInputs):
                 mixed.append(x)
             else:
@@ -82,12 +87,14 @@ def draw_mixed(task: Task, seed: int, device: str = "cpu", fill: Fill | None = N
     return mixed
 
 
-def _with_wide_rows(x: torch.Tensor, domain: Domain, generator: torch.Generator) -> torch.Tensor:
+def _with_wide_rows(
+    x: torch.Tensor, domain: Domain, generator: torch.Generator, where: torch.Generator, part: int
+) -> torch.Tensor:
     sizes = x.shape[:-1] if x.dim() > 1 else x.shape
     dim = next((place for place, size in enumerate(sizes) if size > 1), 0)
     modes = domain.modes or (domain.sample,)
-    count = min(x.shape[dim], max(x.shape[dim] // 64, len(modes)))
-    rows = torch.randperm(x.shape[dim], generator=generator)[:count]
+    count = min(-(-x.shape[dim] // 2), max(x.shape[dim] // 64, len(modes)))
+    rows = torch.randperm(x.shape[dim], generator=where)[part * count : (part + 1) * count]
     first = int(torch.randint(len(modes), (), generator=generator))
     for place, mode in enumerate(modes[first:] + modes[:first]):
         some = rows[place :: len(modes)]

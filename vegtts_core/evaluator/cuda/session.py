@@ -33,6 +33,7 @@ from vegtts_core.evaluator.processes import CandidateFailure, Process
 from vegtts_core.evaluator.runner import Runner, Watch
 from vegtts_core.evaluator.session import PUBLISHED_SEED, TaskSession, as_tensors
 from vegtts_core.evaluator.settings import EvaluatorSettings
+from vegtts_core.evaluator.shared_memory import Arena
 from vegtts_core.evaluator.types import ErrorKind
 from vegtts_core.evaluator.warm_process import WarmProcess
 from vegtts_core.kernels.cuda.driver import DriverError
@@ -115,8 +116,8 @@ class CudaSession(TaskSession):
     def _inputs(self, seed: int, wide: bool = False, mode: int | None = None) -> list[torch.Tensor | float]:
         return draw_inputs(self.task, seed, wide, self._device, mode)
 
-    def _mixed_inputs(self, seed: int) -> list[torch.Tensor | float]:
-        return draw_mixed(self.task, seed, self._device)
+    def _mixed_inputs(self, seed: int, places: int, part: int) -> list[torch.Tensor | float]:
+        return draw_mixed(self.task, seed, self._device, places=places, part=part)
 
     def _published_inputs(self, seed: int) -> list[torch.Tensor | float]:
         return self._inputs(seed)
@@ -164,6 +165,9 @@ class CudaSession(TaskSession):
     def flush(self) -> None:
         """Fill the second-level cache with other data (queued on the current stream)."""
         self.own_kernels.flush(self._flush)
+
+    def empty_caches(self, output: Arena | DeviceArena) -> None:
+        """Runners `flush` when the inputs are where they are read from."""
 
     def watch(self) -> Watch:
         """Discards pairs during which the clock moves, where NVML tells."""
@@ -236,6 +240,9 @@ class CudaSession(TaskSession):
                     self.drop_reference()
                     raise UserError(f"The reference of {self.task.key} does not run: {failure.reason}") from None
         return self._references[self._timing]
+
+    def warm_up_reference(self) -> None:
+        """PyTorch's allocator keeps device memory by size: the calls of a warm-up are enough."""
 
     def drop_reference(self) -> None:
         """End the references; the next use starts another."""
