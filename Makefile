@@ -122,6 +122,7 @@ record: $(READY) ## Measure anew what chapters 3.1 and 9 read, on an idle machin
 	  $(PY) benchmarks/evaluator.py --device cuda --out data/measurement/evaluator_cuda_small.json && \
 	  $(PY) benchmarks/evaluator.py --device cuda --size kernelbench $(if $(KERNELBENCH),--kernelbench $(KERNELBENCH)) --out data/measurement/evaluator_cuda.json; \
 	else \
+	  $(PY) benchmarks/cpu_clock.py --out data/measurement/cpu_clock.json && \
 	  $(PY) benchmarks/evaluator.py --out data/measurement/evaluator_cpu.json; \
 	fi
 	@$(PY) -m vegtts_core.evaluator.calibration --device $(DEVICE) --per-process 10

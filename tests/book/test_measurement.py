@@ -10,6 +10,7 @@ from measurement_shown import drawn, shown
 
 from vegtts_core.book import clocks, measurement
 from vegtts_core.book import measurement_attempts as attempts
+from vegtts_core.book import measurement_cpu as cpu
 from vegtts_core.book import measurement_pace as pace
 from vegtts_core.book import measurement_stream as stream
 from vegtts_core.book import measurement_tuning as tuning
@@ -243,6 +244,23 @@ def test_most_tasks_means_more_than_half():
     drawn(tuning.figure(both))
 
 
+def first_calls(slow: float) -> Recording:
+    row = {"task": "level1/5", "settled_ms": 2.0, "log_speedups_left": [0.0, 0.1], "log_speedups_flushed": [0.0, 0.02]}
+    calls = [0.02, 0.002, 0.002, 0.002, 0.002 * slow, *[0.002] * 5]
+    pages = [9000, 0, 0, 0, 5000, *[0] * 5]
+    return Recording("cpu_clock", {"table": [row | {"seconds": [calls, calls], "fresh_pages": [pages, pages]}], **CPU})
+
+
+def test_calls_after_the_warm_up_are_held_against_settled_ones():
+    (row,) = cpu.table(first_calls(3.0)).to_dict("records")
+    assert row["later"] == pytest.approx(3.0) and row["first"] == pytest.approx(10.0)
+    assert row["fresh"] == pytest.approx(20.48) and row["left"] == pytest.approx(5 * row["flushed"])
+    assert "3.0× a settled one" in cpu.text(first_calls(3.0)) and "on 1 of 1 tasks" in cpu.text(first_calls(3.0))
+    assert cpu.verdict(first_calls(3.0)).startswith("Not on a CPU")
+    assert cpu.verdict(first_calls(1.0)) == "On these tasks, yes."
+    assert "task 5" in drawn(cpu.figure(first_calls(3.0)))
+
+
 @pytest.mark.filterwarnings("error")
 def test_what_was_not_recorded_has_tables_figures_and_sentences_too():
     assert NOTHING in shown(pace.rates([]), pace.RATE_COLUMNS)
@@ -253,6 +271,8 @@ def test_what_was_not_recorded_has_tables_figures_and_sentences_too():
     for text in (pace.verdict([]), pace.soak_verdict(soaks), tuning.verdict([])):
         assert "nothing can be said" in text
     assert pace.peer_text([]) == pace.forward_text([]) == "not measured" and tuning.emphasis(tuned) == ()
+    assert NOTHING in shown(cpu.table(None), cpu.COLUMNS) and NOTHING in drawn(cpu.figure(None))
+    assert "nothing can be said" in cpu.verdict(None) and cpu.text(None) == tuning.text([])
     assert tuning.text([]) == pace.soak_text(soaks) == "Not recorded for this edition." and pace.left_out([]) == ""
 
 
@@ -268,6 +288,9 @@ def test_recorded_files_are_shown(name):
         drawn(stream.figure(stream.speedups(one)))
     elif name == "launch_gate":
         shown(clocks.gate(one), clocks.GATE_COLUMNS)
+    elif name == "cpu_clock":
+        shown(cpu.table(one), cpu.COLUMNS)
+        drawn(cpu.figure(one))
     elif name.startswith("exploits"):
         shown(attempts.table(attempts.entries(found)), attempts.COLUMNS)
     elif name.startswith("evaluator"):

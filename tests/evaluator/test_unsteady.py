@@ -30,7 +30,7 @@ def _settings(max_pairs: int, max_seconds: float) -> EvaluatorSettings:
 
 
 def test_where_no_pair_counts_nothing_was_measured(tasks: dict[str, Task], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TaskSession, "watch", lambda session: _Unsteady(math.inf))
+    monkeypatch.setattr(TaskSession, "watch", lambda session, runner: _Unsteady(math.inf))
     with ForwardEvaluator([tasks["94"]], _settings(12, 1.1)) as evaluator:
         (verdict,) = evaluator.evaluate([reference(tasks["94"])])
     assert (verdict.error, verdict.stage) == (ErrorKind.UNSTEADY, Stage.TIMING)
@@ -41,7 +41,7 @@ def test_where_no_pair_counts_nothing_was_measured(tasks: dict[str, Task], monke
 def test_time_alone_does_not_end_it_before_enough_pairs_count(
     tasks: dict[str, Task], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TaskSession, "watch", lambda session: _Unsteady(9))
+    monkeypatch.setattr(TaskSession, "watch", lambda session, runner: _Unsteady(9))
     with ForwardEvaluator([tasks["94"]], _settings(40, 1e-6)) as evaluator:
         (verdict,) = evaluator.evaluate([reference(tasks["94"])])
     assert verdict.error is None and verdict.sound is not None

@@ -8,6 +8,7 @@ that were measured again, and how far the published protocol's times, which have
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,11 +80,11 @@ def gate_text(recording: Recording | None) -> str:
     )
 
 
-def changes(runs: Mapping[str, Run]) -> pd.DataFrame:
+def changes(manifests: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """One row per run that was measured again: distinct timed candidates by decision, at first and then (``3 → 5``)."""
     rows = []
-    for name, run in runs.items():
-        found = run.manifest.get("remeasured", {}).get("decisions")
+    for name, manifest in manifests.items():
+        found = manifest.get("remeasured", {}).get("decisions")
         if found is None:
             continue
         row: dict[str, object] = {"run": name, "candidates": sum(found["after"].values())}

@@ -27,6 +27,7 @@ from vegtts_core.project import find_project_root
 RECORDINGS = {
     "shared_stream": "four evaluations on one stream (GPU)",
     "launch_gate": "one kernel in two places (GPU)",
+    "cpu_clock": "first calls and caches (CPU)",
     "exploits_cpu": "attempts to cheat (CPU)",
     "exploits_cuda": "attempts to cheat (GPU)",
     "evaluator_cpu": "speed of the evaluator (CPU)",

@@ -1,9 +1,16 @@
 // What the evaluator does with every element between timed calls, in one pass each: draw, hold against the reference.
 // Arrays of lanes, because a compiler may not reorder floating-point sums: what it may do is to keep these in vectors.
 
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <thread>
 
 #if defined(__CLFLUSHOPT__)
 #include <immintrin.h>
@@ -69,6 +76,47 @@ extern "C" int flush(const char* start, int64_t bytes) {
     (void)start, (void)bytes, (void)line;
     return 0;
 #endif
+}
+
+// Seconds that a word takes from one core to another and back: the quickest of some rounds. Negative if a thread may not
+// run there.
+extern "C" double round_trip(int32_t one, int32_t other) {
+    constexpr int rounds = 20, trips = 20;
+    struct alignas(128) {
+        std::atomic<int> said{0};
+    } word;
+    std::atomic<int> placed{0};
+    const auto place = [&placed](int32_t core) {
+        cpu_set_t cores;
+        CPU_ZERO(&cores);
+        CPU_SET(core, &cores);
+        placed += pthread_setaffinity_np(pthread_self(), sizeof cores, &cores) == 0 ? 1 : 3;
+        while (placed == 1) std::this_thread::yield();
+        return placed == 2;
+    };
+    double best = -1;
+    std::thread answering([&] {
+        if (!place(other)) return;
+        for (int k = 0; k < rounds * trips; k++) {
+            while (word.said.load(std::memory_order_acquire) != 2 * k + 1) {}
+            word.said.store(2 * k + 2, std::memory_order_release);
+        }
+    });
+    std::thread asking([&] {
+        if (!place(one)) return;
+        for (int round = 0, k = 0; round < rounds; round++) {
+            const auto start = std::chrono::steady_clock::now();
+            for (int t = 0; t < trips; t++, k++) {
+                word.said.store(2 * k + 1, std::memory_order_release);
+                while (word.said.load(std::memory_order_acquire) != 2 * k + 2) {}
+            }
+            const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+            best = best < 0 ? took.count() : std::min(best, took.count());
+        }
+    });
+    answering.join();
+    asking.join();
+    return best < 0 ? best : best / trips;
 }
 
 // U[0, 1) in multiples of 2^-24, as torch.rand draws it: sixteen generators xoshiro128++ (Blackman and Vigna, public

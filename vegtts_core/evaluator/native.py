@@ -37,6 +37,16 @@ def flush(address: int, size: int) -> bool:
     return bool(_library().flush(address, size))
 
 
+def round_trip(one: int, other: int) -> float:
+    """Seconds that a word takes from core ``one`` to ``other`` and back, at best; negative if they may not be used.
+
+    Takes less than a millisecond where both are idle. The cores must differ: two threads wait for each other.
+    """
+    if one == other:
+        raise ValueError(f"core {one} is one core, not two")
+    return float(_library().round_trip(one, other))
+
+
 def within(y: torch.Tensor, r: torch.Tensor, budget: float) -> bool:
     """Whether all is finite and every |y - r| at most ``budget`` times |r| plus the root mean square of r.
 
@@ -66,6 +76,7 @@ def _library() -> ctypes.CDLL:
     pointer, count, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
     library.fill_uniform.argtypes, library.fill_uniform.restype = (pointer, count, ctypes.c_uint64), None
     library.flush.argtypes, library.flush.restype = (pointer, count), ctypes.c_int
+    library.round_trip.argtypes, library.round_trip.restype = (ctypes.c_int32, ctypes.c_int32), ctypes.c_double
     library.largest_excess.argtypes, library.largest_excess.restype = (pointer, pointer, count, real, pointer), real
     library.largest_error.argtypes, library.largest_error.restype = (*[pointer] * 4, count, count), real
     return library

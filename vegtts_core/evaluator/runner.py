@@ -60,9 +60,13 @@ class SharedMemory(Protocol):
 
 
 class Watch:
-    """Says of each pair of calls whether the device was steady. A CPU tells nothing: every pair counts."""
+    """Says of each pair of calls whether the device was steady. One of its kind tells nothing: every pair counts."""
 
     states: tuple[DeviceState, ...] = ()
+
+    def await_steady(self) -> float:
+        """Wait, within reason, until it makes sense to time a pair; seconds waited."""
+        return 0.0
 
     def counts(self) -> bool:
         """Whether the pair that has just been taken counts."""

@@ -17,6 +17,7 @@ import torch
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator.answers import Draw, Inputs, Known, make_draw, run_reference, weights_of
+from vegtts_core.evaluator.core_watch import CoreWatch, home_of
 from vegtts_core.evaluator.cores import aside
 from vegtts_core.evaluator.libraries import Libraries
 from vegtts_core.evaluator.messages import Assignment, Program
@@ -249,9 +250,10 @@ class TaskSession:
         for arena in (self.inputs, output):
             flush(arena.address, arena.size)
 
-    def watch(self) -> Watch:
-        """Whoever says, from now on, whether the device is steady."""
-        return Watch()
+    def watch(self, runner: Runner) -> Watch:
+        """Whoever says, from now on, whether the device on which this runs is steady."""
+        cores = tuple(runner.cores) if isinstance(runner, Process) else ()
+        return CoreWatch(runner, home_of(cores)) if isinstance(runner, Process) and len(cores) > 1 else Watch()
 
     def load_weights(self, process: Runner, weights: dict[str, torch.Tensor]) -> None:
         """Give a process these weights. Raises `CandidateFailure`."""

@@ -40,10 +40,11 @@ def git_commit(root: Path) -> dict[str, Any]:
     return {"commit": commit, "modified": bool(status)}
 
 
-#: Of the clock of candidates on a CPU. 2: threads are told where to run (`vegtts_core.evaluator.cores`); until then the
-#: same call came in two speeds. 3: the reference is called until it finds memory that it has touched, and inputs and
-#: outputs are in memory (`vegtts_core.evaluator.session`); until then a new reference's first calls took up to three
-#: times as long, and the others as long as the caches' other users had it. What manifests do not name is 1.
+#: Of the clock of candidates on a CPU. What manifests do not name is 1. 2: threads are told where to run
+#: (`vegtts_core.evaluator.cores`); until then the same call came in two speeds. 3: the reference is called until it
+#: finds memory that it has touched, inputs and outputs are in memory (`vegtts_core.evaluator.session`), and pairs count
+#: only while the cores are where they usually are (`vegtts_core.evaluator.core_watch`); until then a new reference's
+#: first calls took up to three times as long, and others as the caches' other users and a machine's host had it.
 CPU_CLOCK = "3"
 
 

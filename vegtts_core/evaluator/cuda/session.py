@@ -169,7 +169,7 @@ class CudaSession(TaskSession):
     def empty_caches(self, output: Arena | DeviceArena) -> None:
         """Runners `flush` when the inputs are where they are read from."""
 
-    def watch(self) -> Watch:
+    def watch(self, runner: Runner) -> Watch:
         """Discards pairs during which the clock moves, where NVML tells."""
         return Watch() if self._nvml is None else ClockWatch(self._nvml)
 
