@@ -1,12 +1,15 @@
-"""Why a clock on a CPU needs more than a few warm-up calls, and what flushing to memory is worth.
+"""What a clock on a CPU has to mind: where the cores are, what the caches hold, memory touched for the first time.
 
-``first_calls``: the reference of each task in new processes, call by call: seconds, and pages of memory that the call
-touched for the first time. What a call frees is often too small for the next one, so that the first dozen pay for fresh
-pages now and then. ``repeats``: log-speedups of one honest kernel per task, evaluated again and again in new processes,
-with inputs and output in the caches as the evaluator's writing left them, and flushed to memory, in turn.
-``ratio`` is the standard deviation of the first over that of the second, median over tasks.
+``whereabouts``: looked at for a while, the round trip of a word between the two cores of a process, and the times of
+two references on them, one that moves memory and one that computes. On a virtual machine they change together, when the
+host moves its cores from one cache to another. ``first_calls``: the reference of each task in new processes, call by
+call: seconds, and pages of memory that the call touched for the first time. What a call frees is often too small for
+the next one, so that the first dozen pay for fresh pages now and then. ``repeats``: log-speedups of one honest kernel
+per task, evaluated again and again in new processes, with inputs and output in the caches as the evaluator's writing
+left them, and flushed to memory, in turn. ``ratio`` is the standard deviation of the first over that of the second,
+median over tasks.
 
-    python benchmarks/cpu_clock.py [--tasks 5 12 ...] [--starts 5] [--rounds 8] [--json] [--out FILE]
+    python benchmarks/cpu_clock.py [--tasks 5 12 ...] [--seconds 90] [--starts 5] [--rounds 8] [--json]
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +27,7 @@ import reporting
 
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator import ForwardEvaluator
+from vegtts_core.evaluator.native import round_trip
 from vegtts_core.evaluator.session import TaskSession
 from vegtts_core.evaluator.settings import EvaluatorSettings, SoundSettings
 from vegtts_core.evaluator.types import ProtocolName
@@ -34,10 +39,48 @@ from vegtts_core.tasks import Task, load_tasks
 
 #: Evaluation tasks that do little but move memory, and that a template covers; a reference of several operators (95).
 TASKS = ("5", "12", "30", "89", "95")
+#: A reference that moves memory, and one that computes: a matrix times a number, and a product of matrices.
+MOVES, COMPUTES = "5", "1"
 CALLS = 24
+_PAUSE = 0.35
 SETTINGS = EvaluatorSettings(
     protocols=frozenset({ProtocolName.SOUND}), sound=SoundSettings(max_seconds=0.3, confirmations=0)
 )
+
+
+def whereabouts(seconds: float) -> list[dict[str, float]]:
+    """Looks at the cores, one after the other: ``at`` (s), ``round_trip_ns``, ``moves_ms``, ``computes_ms``."""
+    warm = WarmProcess()
+    warm.start()
+    sessions = [TaskSession(task, SETTINGS, warm) for key in (MOVES, COMPUTES) for task in load_tasks(key, "cpu")]
+    looks: list[dict[str, float]] = []
+    try:
+        for session in sessions:
+            session.warm_up_reference()
+            session.settle()
+        cores = sessions[0].reference.cores
+        if len(cores) < 2:
+            raise UserError("Two cores are needed to see where they are: free another one, or take a larger machine.")
+        start = time.monotonic()
+        while (at := time.monotonic() - start) < seconds:
+            look = {"at": at, "round_trip_ns": 1e9 * round_trip(cores[0], cores[1])}
+            for name, session in zip(("moves", "computes"), sessions, strict=True):
+                with session.aside(session.reference):
+                    look[f"{name}_ms"] = statistics.median(_milliseconds(session) for _ in range(3))
+            looks.append({name: round(value, 4) for name, value in look.items()})
+            time.sleep(_PAUSE)
+    finally:
+        for session in sessions:
+            session.close()
+        warm.close()
+    return looks
+
+
+def _milliseconds(session: TaskSession) -> float:
+    """One call of a warm reference on new inputs that are in memory."""
+    session.load_inputs(session.timing_inputs(0))
+    session.empty_caches(session.reference_output)
+    return 1e3 * session.reference.call(None).seconds
 
 
 def first_calls(task: Task, starts: int) -> list[list[tuple[float, int]]]:
@@ -101,6 +144,7 @@ def main() -> int:
     """Measure and print: 0, or 2 after a user's mistake."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), help="names of tasks, or keys")
+    parser.add_argument("--seconds", type=float, default=90.0, help="how long the cores are looked at")
     parser.add_argument("--starts", type=int, default=5, help="new references per task")
     parser.add_argument("--rounds", type=int, default=8, help="evaluations of the kernel per task and state of caches")
     reporting.add_arguments(parser)
@@ -115,7 +159,7 @@ def main() -> int:
 def run(options: argparse.Namespace) -> int:
     if options.starts < 1 or options.rounds < 2:
         raise UserError("Nothing can be said from so few: give --starts at least 1 and --rounds at least 2.")
-    table: list[dict[str, Any]] = []
+    looks, table = whereabouts(options.seconds), list[dict[str, Any]]()
     for task in (task for name in options.tasks for task in load_tasks(name, "cpu")):
         starts, logs = first_calls(task, options.starts), repeats(task, options.rounds)
         settled = statistics.median(seconds for calls in starts for seconds, _ in calls[CALLS // 2 :])
@@ -130,7 +174,13 @@ def run(options: argparse.Namespace) -> int:
         )
         print(line(table[-1]), file=sys.stderr)
     ratios = [statistics.stdev(r["log_speedups_left"]) / statistics.stdev(r["log_speedups_flushed"]) for r in table]
-    result = {"kind": "cpu_clock", "size": "cpu", "table": table, "ratio": statistics.median(ratios)}
+    result = {
+        "kind": "cpu_clock",
+        "size": "cpu",
+        "whereabouts": looks,
+        "table": table,
+        "ratio": statistics.median(ratios),
+    }
     if reporting.hand_over(result, options, "cpu"):
         for row in table:
             print(line(row))

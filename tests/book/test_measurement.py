@@ -248,7 +248,21 @@ def first_calls(slow: float) -> Recording:
     row = {"task": "level1/5", "settled_ms": 2.0, "log_speedups_left": [0.0, 0.1], "log_speedups_flushed": [0.0, 0.02]}
     calls = [0.02, 0.002, 0.002, 0.002, 0.002 * slow, *[0.002] * 5]
     pages = [9000, 0, 0, 0, 5000, *[0] * 5]
-    return Recording("cpu_clock", {"table": [row | {"seconds": [calls, calls], "fresh_pages": [pages, pages]}], **CPU})
+    looks = [{"at": at, "round_trip_ns": 80.0, "moves_ms": 2.0, "computes_ms": 1.0} for at in range(6)]
+    looks += [{"at": at, "round_trip_ns": 400.0, "moves_ms": 1.0, "computes_ms": 1.1} for at in range(6, 8)]
+    rows = [row | {"seconds": [calls, calls], "fresh_pages": [pages, pages]}]
+    return Recording("cpu_clock", {"table": rows, "whereabouts": looks, **CPU})
+
+
+def test_cores_that_went_elsewhere_are_told():
+    said = cpu.looks_text(first_calls(1.0))
+    assert (
+        "in 25% of 8 looks" in said and "400 ns" in said and "0.50× its time and one that computes took 1.10×" in said
+    )
+    still = first_calls(1.0)
+    still.data["whereabouts"][:] = still.data["whereabouts"][:6]
+    assert "stayed where they were" in cpu.looks_text(still)
+    assert "round trip" in drawn(cpu.figure_looks(first_calls(1.0)))
 
 
 def test_calls_after_the_warm_up_are_held_against_settled_ones():
@@ -272,6 +286,7 @@ def test_what_was_not_recorded_has_tables_figures_and_sentences_too():
         assert "nothing can be said" in text
     assert pace.peer_text([]) == pace.forward_text([]) == "not measured" and tuning.emphasis(tuned) == ()
     assert NOTHING in shown(cpu.table(None), cpu.COLUMNS) and NOTHING in drawn(cpu.figure(None))
+    assert NOTHING in drawn(cpu.figure_looks(None)) and cpu.looks_text(None) == tuning.text([])
     assert "nothing can be said" in cpu.verdict(None) and cpu.text(None) == tuning.text([])
     assert tuning.text([]) == pace.soak_text(soaks) == "Not recorded for this edition." and pace.left_out([]) == ""
 
@@ -291,6 +306,8 @@ def test_recorded_files_are_shown(name):
     elif name == "cpu_clock":
         shown(cpu.table(one), cpu.COLUMNS)
         drawn(cpu.figure(one))
+        drawn(cpu.figure_looks(one))
+        assert "ns from one to the other" in cpu.looks_text(one)
     elif name.startswith("exploits"):
         shown(attempts.table(attempts.entries(found)), attempts.COLUMNS)
     elif name.startswith("evaluator"):

@@ -1,4 +1,4 @@
-"""What a clock on a CPU has to mind: a new process's first calls, and what the caches still hold (chapter 9).
+"""What a clock on a CPU has to mind: where the cores are, first calls, and what the caches still hold (chapter 9).
 
 It reads what ``benchmarks/cpu_clock.py`` recorded.
 """
@@ -26,6 +26,14 @@ _LATER = slice(WARMUP, WARMUP + 5)
 _PAGE_MB = 4096 / 1e6
 #: A call that takes this much longer than a settled one is not settled.
 _MUCH = 1.2
+
+#: A round trip that takes so many times as long as the quickest is one between cores that are elsewhere.
+_ELSEWHERE = 2.0
+SERIES = {
+    "round_trip_ns": "round trip between cores",
+    "moves_ms": "call that moves memory",
+    "computes_ms": "call that computes",
+}
 
 COLUMNS = {
     "task": Column("task", "d"),
@@ -55,6 +63,64 @@ def table(recording: Recording | None) -> pd.DataFrame:
             }
         )
     return or_nothing(pd.DataFrame(rows, columns=list(COLUMNS)), "task")
+
+
+def looks(recording: Recording | None) -> pd.DataFrame:
+    """One row per look: ``at`` (s), round trip (ns), times of two references (ms), whether cores are ``elsewhere``."""
+    names = ["at", *SERIES]
+    frame = pd.DataFrame(recording.data["whereabouts"] if recording is not None else [], columns=names)
+    return frame.assign(elsewhere=frame["round_trip_ns"] > _ELSEWHERE * frame["round_trip_ns"].min())
+
+
+def figure_looks(recording: Recording | None) -> alt.TopLevelMixin:
+    """Lines over time: round trip and two calls' times, each over its median while the cores were at home."""
+    frame = looks(recording)
+    if frame.empty:
+        return empty_chart()
+    at_home = frame[~frame["elsewhere"]]
+    long = pd.concat(
+        [
+            pd.DataFrame({"at": frame["at"], "what": what, "over": frame[name] / at_home[name].median()})
+            for name, what in SERIES.items()
+        ]
+    )
+    scale = alt.Scale(domain=list(SERIES.values()), range=theme.colours(list(SERIES.values())))
+    return (
+        alt.Chart(long)
+        .mark_line(strokeWidth=1.3)
+        .encode(
+            x=alt.X("at:Q", title="seconds"),
+            y=alt.Y("over:Q", scale=alt.Scale(type="log"), title="over its median at home"),
+            color=alt.Color("what:N", scale=scale, legend=alt.Legend(title=None, orient="top")),
+            tooltip=[
+                alt.Tooltip("what:N"),
+                alt.Tooltip("at:Q", title="seconds", format=".1f"),
+                alt.Tooltip("over:Q", title="over its median at home", format=".2f"),
+            ],
+        )
+        .properties(width=theme.WIDTH - 40, height=200)
+    )
+
+
+def looks_text(recording: Recording | None) -> str:
+    """How often the cores were elsewhere, and what that did to either call; one or two sentences."""
+    frame = looks(recording)
+    if frame.empty:
+        return "Not recorded for this edition."
+    home, away = frame[~frame["elsewhere"]], frame[frame["elsewhere"]]
+    seconds = number(float(frame["at"].max()), ".0f")
+    if away.empty:
+        return f"In {seconds} seconds the cores stayed where they were."
+    changes = [
+        f"{what} took {number(float(away[name].median() / home[name].median()), '{:.2f}×')} its time"
+        for name, what in (("moves_ms", "a call that moves memory"), ("computes_ms", "one that computes"))
+    ]
+    trips = [number(float(part["round_trip_ns"].median()), ".0f") for part in (away, home)]
+    return (
+        f"In {seconds} seconds the cores were elsewhere in {number(len(away) / len(frame), '.0%')} of {len(frame)} "
+        f"looks: a word then took {trips[0]} ns from one to the other and back, and {trips[1]} ns otherwise; "
+        f"{' and '.join(changes)}."
+    )
 
 
 def figure(recording: Recording | None) -> alt.TopLevelMixin:
