@@ -3,8 +3,8 @@
     python -m vegtts_core.remeasuring RUN [RUN ...] --out FOLDER --why "one sentence" [--tasks KEY ...]
 
 For when the evaluator has become better, or another device is asked about. Every distinct candidate that reached a
-recorded run's timing is parsed and evaluated anew under that run's settings, once for all runs that have it, and where
-the run timed its correct candidates a second time, so are these; references too. What ended before (refused, not
+recorded run's timing is parsed and evaluated anew under that run's settings (but for ``between_evaluations``, which are
+today's), once for all runs that have it, and where the run timed its correct candidates a second time, so are these; references too. What ended before (refused, not
 compiled, wrong) stays as it was, and so do sampling, costs and steps. The rewards of a run that moves weights stay as
 well: they are what it was trained with. ``--tasks`` leaves all other tasks alone.
 
@@ -32,6 +32,7 @@ from rich.progress import Progress
 from vegtts_core.errors import UserError
 from vegtts_core.evaluator import EvaluatorSettings
 from vegtts_core.evaluator.floors import device_ceilings
+from vegtts_core.evaluator.settings import BetweenEvaluations
 from vegtts_core.evaluator.types import ProtocolName, Stage
 from vegtts_core.judging import Judge
 from vegtts_core.project import find_project_root
@@ -66,7 +67,10 @@ class Conditions:
         if len({canonical_json(facts) for facts in found.values()}) > 1:
             raise UserError(f"{' and '.join(found)} were not measured under the same settings: take them one by one.")
         facts = next(iter(found.values()))
-        return cls(facts["device"], facts["size"], EvaluatorSettings.model_validate(facts["evaluator"]))
+        settings = EvaluatorSettings.model_validate(facts["evaluator"])
+        # What differs between evaluations is the clock's, and the clock is today's.
+        sound = settings.sound.model_copy(update={"between_evaluations": BetweenEvaluations()})
+        return cls(facts["device"], facts["size"], settings.model_copy(update={"sound": sound}))
 
 
 def _conditions(run: Run, runs: Sequence[Run]) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class BetweenEvaluations(_Settings):
 
     cpu: Reach = Reach(share=0.05)
     """Kernels on a CPU, timed from outside their process."""
-    cpu_modules: Reach = Reach(share=0.18)
+    cpu_modules: Reach = Reach(share=0.05)
     """Bodies of ``forward`` and modules on a CPU."""
     side_by_side: Reach = Reach(share=0.38)
     """Either with other evaluators on the same CPU (`EvaluatorSettings.workers`), which share its memory."""

@@ -257,12 +257,11 @@ class SoundProtocol:
             session.settle()
             places = [secrets.randbelow(settings.warmup + settings.min_pairs) for _ in session.hidden_draws]
             with session.aside(process):
-                watch = session.watch(process)
-                watch.await_steady()
                 for number in range(settings.warmup):
                     self._hidden_pairs(process, reference, number, places)
                     self._pair(process, reference, number, budget)
                 start, pairs = time.monotonic(), 0
+                watch = session.watch(process)
                 while True:
                     start += watch.await_steady()
                     self._hidden_pairs(process, reference, settings.warmup + pairs, places)

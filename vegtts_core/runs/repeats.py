@@ -151,8 +151,8 @@ def recorded_reaches(
 
     ``found``: `pairs` of the recorded runs. On a CPU, repeated evaluations, for bodies of ``forward`` no less than A/A;
     evaluations that had the machine to themselves and those that shared it stand apart. Kernels count under ``clock``
-    alone (`machine.CPU_CLOCK`); of all else too little is recorded under today's. Of modules on a GPU no candidates are
-    recorded twice: A/A alone, its share that of kernels, the rest in seconds of the clock.
+    alone (`machine.CPU_CLOCK`), bodies under today's: no other is left. Of modules on a GPU no candidates are recorded
+    twice: A/A alone, its share that of kernels, the rest in seconds of the clock.
     """
     found = pairs(evaluations(recorded_runs(root))) if found is None else found
     kernels = found[found["device"].eq("cuda") & ~found["scaffold"].isin(["forward", "module"])]
@@ -162,10 +162,10 @@ def recorded_reaches(
     beside = reach_of_tasks(needed(processor[shared]), list(processor[shared]["task"]))[0]
     processor = processor[~shared]
     itself, modules = identical(root, "cpu"), identical(root, "cuda")
-    python = processor["scaffold"].isin(["forward", "module"])
-    under = _condition(processor, "clock").eq(clock)
+    python, by = processor["scaffold"].isin(["forward", "module"]), _condition(processor, "clock")
     compiled, bodies = (
-        reach_of_tasks(needed(part), list(part["task"]))[0] for part in (processor[~python & under], processor[python])
+        reach_of_tasks(needed(part), list(part["task"]))[0]
+        for part in (processor[~python & by.eq(clock)], processor[python & by.eq(machine.CPU_CLOCK)])
     )
     same = reach_of_tasks(reaches_of_identical(itself.to_dict("records")), list(itself["task"]))[0]
     calls = modules[["reference_seconds", "candidate_seconds"]].min(axis=1)
