@@ -4,9 +4,10 @@
 
 For when the evaluator has become better, or another device is asked about. Every distinct candidate that reached a
 recorded run's timing is parsed and evaluated anew under that run's settings (but for ``between_evaluations``, which are
-today's), once for all runs that have it, and where the run timed its correct candidates a second time, so are these; references too. What ended before (refused, not
-compiled, wrong) stays as it was, and so do sampling, costs and steps. The rewards of a run that moves weights stay as
-well: they are what it was trained with. ``--tasks`` leaves all other tasks alone.
+today's), once for all runs that have it, and where the run timed its correct candidates a second time, so are these;
+references too. What ended before (refused, not compiled, wrong) stays as it was, and so do sampling, costs and steps.
+The rewards of a run that moves weights stay as well: they are what it was trained with. ``--tasks`` leaves all other
+tasks alone.
 
 ``FOLDER/<name of the run>`` is the new run; its manifest says under ``remeasured`` where, with what and why. Verdicts
 are in ``FOLDER/verdicts`` as they come: a killed call goes on where it was, on the same machine at the same commit.

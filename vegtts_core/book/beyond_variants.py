@@ -95,8 +95,14 @@ def compared(found: list[Pair]) -> dict[str, list[Pair]]:
 
 
 def _common(run: Run) -> dict[str, Any]:
-    """What variant and control have in common: everything that sets a run, but for what a variant may change."""
+    """What variant and control have in common: everything that sets a run, but for what a variant may change.
+
+    And but for what differs between evaluations: of that both are read with today's (`study.honest_run`).
+    """
     parameters = dict(run.manifest["parameters"])
+    evaluator = dict(parameters.get("evaluator") or {})
+    evaluator["sound"] = {k: v for k, v in evaluator.get("sound", {}).items() if k != "between_evaluations"}
+    parameters["evaluator"] = evaluator
     for name in ("rewards", "advantages", "steps", "version", "evaluation_device", "patience"):
         parameters.pop(name, None)
     parameters["update"] = {k: v for k, v in parameters.get("update", {}).items() if k != "entropy"}
