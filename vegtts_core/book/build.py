@@ -76,7 +76,9 @@ def execute_chapters(root: Path, staging: Path, source: str, params: str, source
     # New processes: papermill has an event loop and environment variables for each chapter.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
     try:
-        waiting = [pool.submit(_execute_to, staging, sources / f"{name}.ipynb", given, root, False) for name in done]
+        # The largest first: begun last, it would be executed alone while the other cores idle.
+        by_size = sorted(done, key=lambda name: -(sources / f"{name}.ipynb").stat().st_size)
+        waiting = [pool.submit(_execute_to, staging, sources / f"{name}.ipynb", given, root, False) for name in by_size]
         for finished in tqdm(as_completed(waiting), "chapters", len(waiting), unit="chapter"):
             finished.result()
     finally:

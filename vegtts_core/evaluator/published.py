@@ -3,8 +3,8 @@
 Inputs come from the benchmark's own distribution under its known seed, weights are drawn once, the tolerance is fixed,
 writing to inputs and returning them is allowed. Reference and candidate are timed one after the other on one set of
 inputs, not interleaved; speedup is the ratio of mean times rounded to three digits, and faster means above 1. The
-processes are isolated and the evaluator holds the clock as in the sound protocol. As there, a reference is timed when its
-calls find memory that they have touched before: KernelBench's has run correctness trials by then, in the same process.
+processes are isolated and the evaluator holds the clock as in the sound protocol. As there, a reference is timed when
+its calls find memory that they have touched: KernelBench's has run correctness trials by then, in the same process.
 """
 
 from __future__ import annotations
