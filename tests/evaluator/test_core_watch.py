@@ -43,6 +43,7 @@ def ways() -> Iterator[tuple[int, int]]:
     yield cores[0], cores[1]
 
 
+@pytest.mark.timing  # these run alone: else each worker of pytest has one core
 def test_a_word_goes_from_core_to_core_and_back(ways: tuple[int, int]) -> None:
     before = os.sched_getaffinity(0)
     assert 1e-9 < native.round_trip(*ways) < 1e-4
@@ -99,6 +100,7 @@ def test_patience_ends_where_they_are(distances: list[float], monkeypatch: pytes
     assert watch.counts() and home.is_here()
 
 
+@pytest.mark.timing
 def test_a_candidate_is_timed_at_home_only(
     tasks: dict[str, Task], monkeypatch: pytest.MonkeyPatch, ways: tuple[int, int]
 ) -> None:

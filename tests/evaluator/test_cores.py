@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +21,12 @@ _THREADS = (
     "import threading as t; [t.Thread(target=input).start() for _ in range(2)]; print(flush=True); t.Event().wait()"
 )
 
-several = pytest.mark.skipif(len(CORES) < 2, reason="needs two cores")
+needed = pytest.mark.skipif(len(CORES) < 2, reason="needs two cores")
+
+
+def several(test: Callable[..., None]) -> Callable[..., None]:
+    """A test that needs two cores; one of those that run alone, since else each worker of pytest has one."""
+    return pytest.mark.timing(needed(test))
 
 
 @pytest.fixture

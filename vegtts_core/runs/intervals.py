@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from vegtts_core.evaluator.settings import BetweenEvaluations, Reach, SoundSettings
 from vegtts_core.evaluator.types import Decision
-from vegtts_core.runs import machine
 from vegtts_core.runs.store import Run
 
 #: The column that tells how much of an interval stands for what differs between evaluations.
@@ -30,8 +29,12 @@ _OWN = BETWEEN.removeprefix("sound_")
 #: What a reader is told of a run whose intervals were widened; a key of the manifest in memory, in no file.
 RULE = "intervals"
 
-#: Kernels under the first clock on a CPU; nothing else differs (`vegtts_core.runs.repeats` finds both).
-_FIRST_CLOCK = BetweenEvaluations(cpu=Reach(share=0.075))
+#: The clocks on a CPU before today's, as repeats asked for then (`vegtts_core.runs.repeats`). In data/runs there are
+#: kernels by the first one; whoever has others has them from an earlier version.
+_EARLIER_CLOCKS = {
+    "1": BetweenEvaluations(cpu=Reach(share=0.075), cpu_modules=Reach(share=0.18)),
+    "2": BetweenEvaluations(cpu=Reach(share=0.23), cpu_modules=Reach(share=0.18)),
+}
 
 #: Reaches of calls that differ by less than this are one.
 _SAME = 1e-9
@@ -59,8 +62,8 @@ def cpu_clock(run: Run) -> str:
 
 
 def reaches_under(clock: str) -> BetweenEvaluations:
-    """The defaults for a clock of candidates on a CPU: today's, or the one before."""
-    return BetweenEvaluations() if clock == machine.CPU_CLOCK else _FIRST_CLOCK
+    """The defaults for a clock of candidates on a CPU (`machine.CPU_CLOCK`): today's, unless it is an earlier one."""
+    return _EARLIER_CLOCKS.get(clock) or BetweenEvaluations()
 
 
 def with_between_evaluations(run: Run, between: BetweenEvaluations | None = None, again: bool = False) -> Run:
