@@ -9,7 +9,7 @@ per task, evaluated again and again in new processes, with inputs and output in 
 left them, and flushed to memory, in turn. ``ratio`` is the standard deviation of the first over that of the second,
 median over tasks.
 
-    python benchmarks/cpu_clock.py [--tasks 5 12 ...] [--seconds 90] [--starts 5] [--rounds 8] [--json]
+    python benchmarks/cpu_clock.py [--tasks 5 12 ...] [--seconds 240] [--starts 5] [--rounds 8] [--json]
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ TASKS = ("5", "12", "30", "89", "95")
 #: A reference that moves memory, and one that computes: a matrix times a number, and a product of matrices.
 MOVES, COMPUTES = "5", "1"
 CALLS = 24
-_PAUSE = 0.35
+#: Seconds between looks, calls that wake idle cores up, and calls that count.
+_PAUSE, _IDLE, _COUNTED = 0.5, 3, 5
 SETTINGS = EvaluatorSettings(
     protocols=frozenset({ProtocolName.SOUND}), sound=SoundSettings(max_seconds=0.3, confirmations=0)
 )
@@ -66,7 +67,8 @@ def whereabouts(seconds: float) -> list[dict[str, float]]:
             look = {"at": at, "round_trip_ns": 1e9 * round_trip(cores[0], cores[1])}
             for name, session in zip(("moves", "computes"), sessions, strict=True):
                 with session.aside(session.reference):
-                    look[f"{name}_ms"] = statistics.median(_milliseconds(session) for _ in range(3))
+                    calls = [_milliseconds(session) for _ in range(_IDLE + _COUNTED)]
+                    look[f"{name}_ms"] = statistics.median(calls[_IDLE:])
             looks.append({name: round(value, 4) for name, value in look.items()})
             time.sleep(_PAUSE)
     finally:
@@ -144,7 +146,7 @@ def main() -> int:
     """Measure and print: 0, or 2 after a user's mistake."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), help="names of tasks, or keys")
-    parser.add_argument("--seconds", type=float, default=90.0, help="how long the cores are looked at")
+    parser.add_argument("--seconds", type=float, default=240.0, help="how long the cores are looked at")
     parser.add_argument("--starts", type=int, default=5, help="new references per task")
     parser.add_argument("--rounds", type=int, default=8, help="evaluations of the kernel per task and state of caches")
     reporting.add_arguments(parser)

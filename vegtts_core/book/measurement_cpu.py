@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from vegtts_core.book import theme
+from vegtts_core.book.charts import Axis
 from vegtts_core.book.measurement import Recording, empty_chart, or_nothing
 from vegtts_core.book.prose import number
 from vegtts_core.book.tables import Column
@@ -34,6 +35,9 @@ SERIES = {
     "moves_ms": "call that moves memory",
     "computes_ms": "call that computes",
 }
+
+_OVER_HOME = Axis("over", "over its median at home", "~g", log=True)
+_OVER_SETTLED = Axis("over", "time over the settled call's", "~g", log=True)
 
 COLUMNS = {
     "task": Column("task", "d"),
@@ -90,7 +94,7 @@ def figure_looks(recording: Recording | None) -> alt.TopLevelMixin:
         .mark_line(strokeWidth=1.3)
         .encode(
             x=alt.X("at:Q", title="seconds"),
-            y=alt.Y("over:Q", scale=alt.Scale(type="log"), title="over its median at home"),
+            y=alt.Y("over:Q", scale=_OVER_HOME.scale(), axis=_OVER_HOME.axis()),
             color=alt.Color("what:N", scale=scale, legend=alt.Legend(title=None, orient="top")),
             tooltip=[
                 alt.Tooltip("what:N"),
@@ -141,7 +145,7 @@ def figure(recording: Recording | None) -> alt.TopLevelMixin:
         .mark_line(point=alt.OverlayMarkDef(size=25), strokeWidth=1.5)
         .encode(
             x=alt.X("call:Q", scale=alt.Scale(nice=False, domain=[1, int(frame["call"].max())]), title="call"),
-            y=alt.Y("over:Q", scale=alt.Scale(type="log"), title="time over the settled call's"),
+            y=alt.Y("over:Q", scale=_OVER_SETTLED.scale(), axis=_OVER_SETTLED.axis()),
             color=alt.Color("task:N", scale=scale, legend=alt.Legend(title=None)),
             tooltip=[
                 alt.Tooltip("task:N"),
