@@ -88,7 +88,7 @@ class BetweenEvaluations(_Settings):
     Another device wants its own reaches: the calibration command finds them.
     """
 
-    cpu: Reach = Reach(share=0.03)
+    cpu: Reach = Reach(share=0.08)
     """Kernels on a CPU, timed from outside their process."""
     cpu_modules: Reach = Reach(share=0.05)
     """Bodies of ``forward`` and modules on a CPU."""
