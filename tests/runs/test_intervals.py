@@ -20,7 +20,7 @@ from vegtts_core.runs.repeats import agreement, evaluations, needed, pairs, reco
 ROOT = find_project_root()
 RUNS = [
     "best_of_n_h100_template_1",
-    "best_of_n_cpu_forward_1",
+    "adaptation_cpu_43",
     "adaptation_cpu_42",
     "probe_h100_t1_42",
     "comparison_embedded",
@@ -89,8 +89,9 @@ def test_the_defaults_are_what_recorded_data_ask_for(repeated: pd.DataFrame, clo
     asked, used = recorded_reaches(ROOT, repeated, clock), reaches_under(clock)
     for name in names:
         wanted, given = getattr(asked, name), getattr(used, name)
-        assert wanted.share <= given.share <= wanted.share * 1.1
-        assert wanted.seconds <= given.seconds <= wanted.seconds * 1.1
+        assert wanted.share <= given.share and wanted.seconds <= given.seconds
+        if clock == CPU_CLOCK:  # an earlier clock's was found from more than is left of it
+            assert given.share <= wanted.share * 1.1 and given.seconds <= wanted.seconds * 1.1
 
 
 def test_identical_code_is_called_faster_or_slower_no_more_often_than_an_interval_may_fail() -> None:
@@ -114,7 +115,7 @@ def test_repeated_evaluations_agree_as_often_as_claimed(repeated: pd.DataFrame) 
         (kernels, used.events, 0.05),
         (processor[~today], reaches_under("1").cpu, 0.03),
         (processor[today], used.cpu, 0.03),
-        (forward, used.cpu_modules, 0.05),
+        (forward, used.cpu_modules, 0.03),
         (shared, used.side_by_side, 0.05),
     )
     for found, reach, before in cases:
