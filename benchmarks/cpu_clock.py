@@ -19,7 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -119,7 +119,7 @@ def repeats(task: Task, rounds: int) -> dict[str, list[float]]:
     with ForwardEvaluator([task], SETTINGS) as evaluator:
         for _ in range(rounds):
             for state, logs in found.items():
-                with _caches_as_they_are() if state == "left" else _nothing():
+                with _caches_as_they_are() if state == "left" else nullcontext():
                     (verdict,) = evaluator.evaluate([candidate], fresh=True)
                 if verdict.sound is None or not verdict.sound.correct or not verdict.sound.speedup:
                     raise UserError(f"The honest kernel of {task.key} failed: {verdict.reason}")
@@ -135,11 +135,6 @@ def _caches_as_they_are() -> Iterator[None]:
         yield
     finally:
         TaskSession.empty_caches = flush
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 def main() -> int:

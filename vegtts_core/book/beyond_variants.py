@@ -97,7 +97,7 @@ def compared(found: list[Pair]) -> dict[str, list[Pair]]:
 def _common(run: Run) -> dict[str, Any]:
     """What variant and control have in common: everything that sets a run, but for what a variant may change.
 
-    And but for what differs between evaluations: of that both are read with today's (`study.honest_run`).
+    And but for what differs between evaluations, which readers take from today's rule (`vegtts_core.runs.intervals`).
     """
     parameters = dict(run.manifest["parameters"])
     evaluator = dict(parameters.get("evaluator") or {})

@@ -2,7 +2,7 @@
 
 Chapter 9 always reads recordings: the experiments take hours, and some need a GPU. A book made on a machine without
 one has the rows of the CPU alone and says so. It knows where files lie and what they were measured on, not what they
-mean: ``measurement_aa``, ``_run``, ``_stream``, ``_attempts``, ``_pace`` and ``_tuning`` do.
+mean: ``measurement_aa``, ``_run``, ``_cpu``, ``_stream``, ``_attempts``, ``_pace`` and ``_tuning`` do.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from vegtts_core.book.charts import Axis
 from vegtts_core.book.measurement import Recording, empty_chart, or_nothing
 from vegtts_core.book.prose import number
 from vegtts_core.book.tables import Column
+from vegtts_core.evaluator.core_watch import ELSEWHERE
 from vegtts_core.project import recorded_folder
 from vegtts_core.runs import machine
 
@@ -28,8 +29,6 @@ _PAGE_MB = 4096 / 1e6
 #: A call that takes this much longer than a settled one is not settled.
 _MUCH = 1.2
 
-#: A round trip that takes so many times as long as the quickest is one between cores that are elsewhere.
-_ELSEWHERE = 2.0
 SERIES = {
     "round_trip_ns": "round trip between cores",
     "moves_ms": "call that moves memory",
@@ -73,7 +72,7 @@ def looks(recording: Recording | None) -> pd.DataFrame:
     """One row per look: ``at`` (s), round trip (ns), times of two references (ms), whether cores are ``elsewhere``."""
     names = ["at", *SERIES]
     frame = pd.DataFrame(recording.data["whereabouts"] if recording is not None else [], columns=names)
-    return frame.assign(elsewhere=frame["round_trip_ns"] > _ELSEWHERE * frame["round_trip_ns"].min())
+    return frame.assign(elsewhere=frame["round_trip_ns"] > ELSEWHERE * frame["round_trip_ns"].min())
 
 
 def figure_looks(recording: Recording | None) -> alt.TopLevelMixin:

@@ -23,7 +23,7 @@ from vegtts_core.evaluator.runner import Watch
 from vegtts_core.kernels.cpp import cache_folder, cpu_model
 
 #: Cores are elsewhere if a round trip takes so many times as long as at home: it is four times, or the same.
-_ELSEWHERE = 2.0
+ELSEWHERE = 2.0
 #: Seconds to wait for them, per evaluation; they stay away for ten or twenty.
 _PATIENCE = 45.0
 _LOOK_SECONDS = 0.05
@@ -48,10 +48,10 @@ class Home:
         """Whether all are about as near now; where they are nearer than ever, that is home from now on."""
         now = self._distances()
         nearest = [min(pair) for pair in zip(now, self._nearest, strict=True)]
-        if any(new < old / _ELSEWHERE for new, old in zip(nearest, self._nearest, strict=True)):
+        if any(new < old / ELSEWHERE for new, old in zip(nearest, self._nearest, strict=True)):
             self._remember(nearest)
         self._nearest = nearest
-        return all(distance <= _ELSEWHERE * home for distance, home in zip(now, nearest, strict=True))
+        return all(distance <= ELSEWHERE * home for distance, home in zip(now, nearest, strict=True))
 
     def adopt(self) -> None:
         """Home is where they are now."""

@@ -252,8 +252,9 @@ class TaskSession:
 
     def watch(self, runner: Runner) -> Watch:
         """Whoever says, from now on, whether the device on which this runs is steady."""
-        cores = tuple(runner.cores) if isinstance(runner, Process) else ()
-        return CoreWatch(runner, home_of(cores)) if isinstance(runner, Process) and len(cores) > 1 else Watch()
+        if isinstance(runner, Process) and len(runner.cores) > 1:
+            return CoreWatch(runner, home_of(tuple(runner.cores)))
+        return Watch()
 
     def load_weights(self, process: Runner, weights: dict[str, torch.Tensor]) -> None:
         """Give a process these weights. Raises `CandidateFailure`."""
