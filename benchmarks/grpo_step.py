@@ -2,14 +2,14 @@
 
 Ours is ``training.logprobs``, the peer TRL's ``GRPOTrainer._compute_loss``, called on slices of the group as its
 gradient accumulation would, without gradient checkpointing; the slice that is fastest for it, of ``--micro-batches``,
-is found for each case and counts. Both sides run the same model (the embedded one) with the same LoRA weights of rank
-16 on all linear layers, the same tokens and advantages, compute the same loss (clipped ratio, mean over all tokens, no
+is found for each case and counts. Both sides run the same model (``--policy``) with the same LoRA weights of rank 16 on
+all linear layers, the same tokens and advantages, compute the same loss (clipped ratio, mean over all tokens, no
 KL) and the entropies that TRL logs; the two gradients are compared before anything is timed. Each side has a process
 of its own, so that its peak memory is its own; they take turns, and the fastest of ``--repeats`` counts, as others may
 use the machine. A case is PROMPTxKxTOKENS. With ``--groups G``, an update has G prompts with K completions each.
 
     python benchmarks/grpo_step.py [--cases 400x32x20,965x32x20,400x8x400] [--repeats 2] [--threads 2]
-        [--device cuda] [--dtype bfloat16] [--groups 1] [--json] [--out FILE]
+        [--policy embedded] [--device cuda] [--dtype bfloat16] [--groups 1] [--json] [--out FILE]
 
 On a CPU that others use, ``--threads 1`` and the column of processor time (``cpu_ratio``) are what can be trusted.
 With ``--json`` the object's ``ratio`` is the peer's seconds over ours in the first case; ``cases`` has all of them.
@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import peft
@@ -36,8 +37,8 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from vegtts_core.policy.embedded import embedded_gguf
-from vegtts_core.policy.gguf import converted_folder
+from vegtts_core.policy.embedded import EMBEDDED
+from vegtts_core.policy.folders import model_folder
 from vegtts_core.training.logprobs import completion_logprobs, grouped_logprobs
 
 RANK = 16
@@ -86,10 +87,9 @@ class Data:
         )
 
 
-def lora_model(device: str, dtype: str) -> Any:
-    """The embedded model with LoRA as both sides train it; random weights, so that all of them have a gradient."""
-    folder = converted_folder(embedded_gguf())
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+def lora_model(policy: str, device: str, dtype: str) -> Any:
+    """The policy's model with LoRA as both sides train it; random weights, so that all of them have a gradient."""
+    model: Any = AutoModelForCausalLM.from_pretrained(model_folder(policy), dtype=getattr(torch, dtype))
     torch.manual_seed(0)
     config = peft.LoraConfig(r=RANK, lora_alpha=RANK, target_modules="all-linear", init_lora_weights=False)
     return peft.get_peft_model(model, config).to(device).train()
@@ -115,7 +115,7 @@ def our_update(model: Any, data: Data, micro_batch: int) -> None:
     torch.stack(losses).sum().backward()
 
 
-def peer_trainer(model: Any, device: str) -> Any:
+def peer_trainer(model: Any, policy: str, device: str) -> Any:
     """TRL's trainer around the model, never asked to train: its loss is called on tokens that are there already."""
     import datasets
     from trl.trainer.grpo_config import GRPOConfig
@@ -138,7 +138,7 @@ def peer_trainer(model: Any, device: str) -> Any:
         reward_funcs=lambda completions, **_: [0.0 for _ in completions],
         args=config,
         train_dataset=datasets.Dataset.from_dict({"prompt": ["x"] * 2}),
-        processing_class=AutoTokenizer.from_pretrained(converted_folder(embedded_gguf())),
+        processing_class=AutoTokenizer.from_pretrained(model_folder(policy)),
     )
     trainer.current_gradient_accumulation_steps = trainer.args.steps_per_generation = 1
     return trainer
@@ -169,12 +169,12 @@ def work(side: str, options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    model = lora_model(options.device, options.dtype)
+    model = lora_model(options.policy, options.device, options.dtype)
     cuda = options.device != "cpu"
     if side == "ours":
         update: Callable[[Any, Data, int], None] = our_update
     else:
-        trainer = peer_trainer(model, options.device)
+        trainer = peer_trainer(model, options.policy, options.device)
         model, update = trainer.model, partial(peer_update, trainer)
     for line in sys.stdin:
         request = json.loads(line)
@@ -278,6 +278,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=tuple(AGREEMENT), default="float32")
     parser.add_argument("--micro-batches", help="completions that TRL may take at a time; the fastest counts")
+    parser.add_argument("--policy", default=EMBEDDED, help="embedded, a folder, a GGUF file or a hub id")
     parser.add_argument("--worker", choices=("ours", "peer"), help=argparse.SUPPRESS)
     reporting.add_arguments(parser)
     options = parser.parse_args()
@@ -285,7 +286,7 @@ def main() -> None:
         work(options.worker, options)
         return
     options.micro_batches = options.micro_batches or MICRO_BATCHES[options.device]
-    names = ("device", "dtype", "threads", "groups")
+    names = ("policy", "device", "dtype", "threads", "groups")
     arguments = [text for name in names for text in (f"--{name}", str(getattr(options, name)))]
     import trl
 
@@ -295,6 +296,7 @@ def main() -> None:
         "ratio": rows[0]["ratio"],
         "cases": rows,
         "peer": f"trl {trl.__version__} GRPOTrainer._compute_loss",
+        "policy": Path(options.policy).name,
         "device": options.device,
         "dtype": options.dtype,
         "groups": options.groups,
@@ -304,7 +306,7 @@ def main() -> None:
     if not reporting.hand_over(result, options, options.device):
         return
     place = f"{options.threads} threads" if options.device == "cpu" else torch.cuda.get_device_name()
-    print(f"one update of {options.groups} group(s), LoRA r = {RANK}, {options.dtype}, {place}")
+    print(f"{result['policy']}: one update of {options.groups} group(s), LoRA r = {RANK}, {options.dtype}, {place}")
     titles = f"{'prompt x K x new':18}{'ours s':>9}{'TRL s':>9}{'ratio':>8}{'cpu':>8}"
     print(f"{titles}{'ours GiB':>10}{'TRL GiB':>9}  TRL's slice")
     for row in rows:

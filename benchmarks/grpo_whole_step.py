@@ -8,7 +8,7 @@ writes a checkpoint after every step, TRL none. Each side has a process of its o
 fastest of the others counts. `grpo_step.py` measures the update alone.
 
     python benchmarks/grpo_whole_step.py [--cases 400x32x20] [--repeats 2] [--threads 2] [--device cuda]
-        [--json] [--out FILE]
+        [--policy embedded] [--json] [--out FILE]
 
 With ``--json`` the object's ``ratio`` is TRL's seconds over ours in the first case.
 """
@@ -32,8 +32,8 @@ import torch
 import transformers
 from transformers import AutoTokenizer, TrainerCallback
 
-from vegtts_core.policy.embedded import embedded_gguf
-from vegtts_core.policy.gguf import converted_folder
+from vegtts_core.policy.embedded import EMBEDDED
+from vegtts_core.policy.folders import model_folder
 from vegtts_core.policy.render import prompt_token_ids
 from vegtts_core.policy.transformers_policy import TransformersPolicy
 from vegtts_core.policy.types import PolicyIdentity, SamplingParameters
@@ -61,10 +61,10 @@ def worth(ids: list[int]) -> float:
 
 def our_steps(case: grpo_step.Case, options: argparse.Namespace) -> list[float]:
     """Seconds of each step of `training.update.train`, from one request for rollouts to the next."""
-    model = grpo_step.lora_model(options.device, "float32")
-    tokenizer = AutoTokenizer.from_pretrained(converted_folder(embedded_gguf()))
+    model = grpo_step.lora_model(options.policy, options.device, "float32")
+    tokenizer = AutoTokenizer.from_pretrained(model_folder(options.policy))
     prompt = prompt_of(tokenizer, case.prompt)
-    identity = PolicyIdentity("embedded", "", None, "float32", options.device, {})
+    identity = PolicyIdentity(options.policy, "", None, "float32", options.device, {})
     policy = TransformersPolicy(model, tokenizer, identity, cuda_graphs=not options.no_cuda_graphs)
     policy.eos_ids = frozenset()
     moments: list[float] = []
@@ -100,7 +100,7 @@ def peer_steps(case: grpo_step.Case, options: argparse.Namespace) -> list[float]
     from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.grpo_trainer import GRPOTrainer
 
-    tokenizer = AutoTokenizer.from_pretrained(converted_folder(embedded_gguf()))
+    tokenizer = AutoTokenizer.from_pretrained(model_folder(options.policy))
     ids = prompt_token_ids(tokenizer, prompt_of(tokenizer, case.prompt))
     text = tokenizer.decode(ids)
     assert tokenizer(text)["input_ids"] == ids
@@ -134,7 +134,7 @@ def peer_steps(case: grpo_step.Case, options: argparse.Namespace) -> list[float]
             num_generations=case.k,
         )
         trainer: Any = GRPOTrainer(
-            model=grpo_step.lora_model(options.device, "float32"),
+            model=grpo_step.lora_model(options.policy, options.device, "float32"),
             reward_funcs=lambda completion_ids, **_: [worth(row) for row in completion_ids],
             args=config,
             train_dataset=datasets.Dataset.from_dict({"prompt": [text] * (options.repeats + 1)}),
@@ -158,11 +158,11 @@ def work(side: str, options: argparse.Namespace) -> None:
 
 def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
     """Both sides of one case, one after the other."""
-    names = ("device", "threads", "repeats")
+    names = ("policy", "device", "threads", "repeats")
     arguments = [text for name in names for text in (f"--{name}", str(getattr(options, name)))]
     arguments += ["--no-cuda-graphs"] if options.no_cuda_graphs else []
     sizes = [int(size) for size in grpo_step.MICRO_BATCHES[options.device].split(",")]
-    step = ["--device", options.device, "--dtype", "float32", "--threads", str(options.threads), "--groups", "1"]
+    step = [*arguments[: 2 * names.index("repeats")], "--dtype", "float32", "--groups", "1"]
     micro_batch = options.micro_batch or grpo_step.fastest_micro_batch(grpo_step.Case.read(case), sizes, step)
     seconds = {}
     for side in ("ours", "peer"):
@@ -189,6 +189,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--micro-batch", type=int, help="completions that TRL takes at a time (default: the fastest)")
+    parser.add_argument("--policy", default=EMBEDDED, help="embedded, a folder, a GGUF file or a hub id")
     parser.add_argument("--no-cuda-graphs", action="store_true", help="run our decode steps one kernel at a time")
     parser.add_argument("--worker", choices=("ours", "peer"), help=argparse.SUPPRESS)
     reporting.add_arguments(parser)
@@ -204,6 +205,7 @@ def main() -> None:
         "ratio": rows[0]["ratio"],
         "cases": rows,
         "peer": f"trl {trl.__version__} GRPOTrainer.train, transformers.generate",
+        "policy": Path(options.policy).name,
         "device": options.device,
         "cuda_graphs": options.device == "cuda" and not options.no_cuda_graphs,
         "dtype": "float32",
