@@ -1,12 +1,9 @@
-"""Two GPUs of one machine, as far as that can be tried without one: locks apart, and processes as memory allows."""
+"""Two GPUs of one machine, as far as that can be tried without one: what is measured on one does not wait for the other."""
 
 from __future__ import annotations
 
 import threading
 
-import pytest
-
-from vegtts_core.evaluator.cuda.spares import how_many
 from vegtts_core.evaluator.forward import ForwardEvaluator
 from vegtts_core.evaluator.timing_lock import TimingLock
 
@@ -38,8 +35,3 @@ def test_each_gpu_has_a_clock_of_its_own() -> None:
 def test_evaluators_of_one_cpu_share_the_clock() -> None:
     names = {ForwardEvaluator([]).measures_on for _ in range(2)}
     assert names == {"cpu"}
-
-
-@pytest.mark.parametrize(("gib", "count"), [(16, 4), (24, 4), (80, 9), (141, 16), (288, 16)])
-def test_a_gpu_s_memory_decides_how_many_processes_wait(gib: int, count: int) -> None:
-    assert how_many(gib << 30) == count

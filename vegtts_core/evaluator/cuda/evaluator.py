@@ -46,9 +46,7 @@ class CudaEvaluator(ForwardEvaluator):
         self.device = "cuda"
         self._launchers = Launchers(0)
         self._compilations: Compilations | None = None
-        properties = torch.cuda.get_device_properties(0)
-        self._uuid = str(properties.uuid)
-        self._spares = Spares(self._warm, self.settings.limits, properties.total_memory)
+        self._spares = Spares(self._warm, self.settings.limits)
         self._own_kernels: OwnKernels | None = None
         self._against_itself = False
 
@@ -60,7 +58,7 @@ class CudaEvaluator(ForwardEvaluator):
         self._architecture = f"sm_{properties.major}{properties.minor}"
         self._compilations = Compilations(self._warm, self.settings, self._architecture)
         self._own_kernels = OwnKernels(self._architecture)
-        self._nvml = device_handle(self._uuid)
+        self._nvml = device_handle(str(properties.uuid))
         # What is there now stays: leaving a task collects garbage, and need not look through all of torch for it.
         gc.collect()
         gc.freeze()
@@ -83,7 +81,7 @@ class CudaEvaluator(ForwardEvaluator):
     @property
     def measures_on(self) -> str:
         """Its name for the timing lock: what runs on one GPU of a machine does not disturb timing on another."""
-        return f"cuda-{self._uuid}"
+        return f"cuda-{torch.cuda.get_device_properties(0).uuid}"
 
     def restart(self, against_itself: bool) -> None:
         """Forget the task in hand. ``against_itself``: from now on kernels are timed against themselves.

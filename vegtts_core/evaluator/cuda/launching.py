@@ -32,9 +32,8 @@ _BOOT = (
     "from vegtts_core.kernels.cuda.launcher import main; main(*map(int, sys.argv[2:5]))"
 )
 _START_SECONDS = 60.0
-#: Launchers in reserve. New ones are started together, which takes about as long as to start one, and while half are
-#: left, so that kernels which fail early need not wait for them.
-_SPARES = 8
+#: Launchers in reserve. New ones are started together, when one is left: they start about as fast as a single one.
+_SPARES = 6
 #: Longest wait for a request that runs no kernel.
 _REQUEST_SECONDS = 20.0
 _OUTSIDE = ("illegal memory access", "misaligned address", "invalid address space", "invalid program counter")
@@ -175,7 +174,7 @@ class Launchers:
                 self._current.kill()
                 self._ended.append(self._current)
             self._current = self._spares.popleft() if self._spares else Launcher(self._device)
-            if len(self._spares) <= _SPARES // 2:
+            if len(self._spares) <= 1:
                 self.start()
         self._current.await_ready()
         return self._current

@@ -2,8 +2,7 @@
 
 A CUDA context takes a fifth of a second to make and a tenth to end, more than most candidates run. So several processes
 with a context wait for an assignment, and those that are done end in the background. `settle` waits until all of that
-is over: whoever times calls it first. New ones are started together, which takes about as long as to start one, and
-while half are left, so that candidates which fail early need not wait for them.
+is over: whoever times calls it first.
 """
 
 from __future__ import annotations
@@ -19,29 +18,22 @@ from vegtts_core.evaluator.runner import SharedMemory
 from vegtts_core.evaluator.settings import Limits
 from vegtts_core.evaluator.warm_process import WarmProcess
 
-#: Waiting processes, as the device's memory allows: each keeps half a GiB, and together they may keep that share of it.
-_FEWEST, _MOST = 4, 16
-_KEPT_BYTES, _SHARE = 1 << 29, 0.06
-
-
-def how_many(device_bytes: int) -> int:
-    """Processes that wait on a device with so much memory."""
-    return max(_FEWEST, min(_MOST, int(_SHARE * device_bytes) // _KEPT_BYTES))
+#: Waiting processes. New ones are started together, when one is left: they start as fast as a single one.
+_SPARES = 6
 
 
 class Spares:
     """See the module. The first is started when the first is about to be needed (`expect`)."""
 
-    def __init__(self, warm: WarmProcess, limits: Limits, device_bytes: int) -> None:
+    def __init__(self, warm: WarmProcess, limits: Limits) -> None:
         self._warm, self._limits = warm, limits
-        self._count = how_many(device_bytes)
         self._waiting: deque[Process] = deque()
         self._ending: list[threading.Thread] = []
 
     def expect(self, count: int) -> None:
         """Have processes started if few are left for the ``count`` that will be asked for soon."""
-        if len(self._waiting) <= self._count // 2:
-            while len(self._waiting) < min(count, self._count):
+        if len(self._waiting) <= 1:
+            while len(self._waiting) < min(count, _SPARES):
                 self._waiting.append(self._warm.spawn_waiting(self._limits))
 
     def take(self, assignment: Assignment, arenas: Sequence[SharedMemory]) -> Process:
