@@ -284,10 +284,13 @@ def test_recordings_are_read_and_absence_is_said(monkeypatch, tmp_path):
     (tmp_path / "embedded_adapter.json").write_text(json.dumps({"rows": rows, "commit": "abc"}))
     found = training_recorded.benchmarks()
     frame = training_recorded.updates(found)
+    assert list(frame["model"]) == ["135M", "135M"]
+    large = STEP | {"policy": "Qwen2.5-Coder-1.5B-Instruct-Q4_K_M.gguf"}
+    assert set(training_recorded.updates([measurement.Recording("grpo_step_cuda_large", large)])["model"]) == {"1.5B"}
     assert list(frame["prompt"]) == [400, 400] and list(frame["tokens"]) == [20, 400]
-    assert training_recorded.update_range(found) == "CPU, float32: 0.9× to 9.5×"
+    assert training_recorded.update_range(found) == "135M on CPU, float32: 0.9× to 9.5×"
     assert "slower in 1 of 2" in training_recorded.update_verdict(found)
-    assert training_recorded.absent(*training_recorded.STEPS).endswith("the update on a GPU.")
+    assert training_recorded.absent(*training_recorded.STEPS).endswith("on a GPU; the larger policy's update on a GPU.")
     assert training_recorded.decoding_text() == ""
     policies = training_recorded.policies(training_recorded.adapter())
     assert list(policies["policy"]) == ["base", "warm start", "rlvr"]

@@ -1,4 +1,4 @@
-"""Two GPUs of one machine, as far as that can be tried without one: what is measured on one does not wait for the other."""
+"""Two GPUs of one machine, as far as that can be tried without one: timing on one does not wait for the other."""
 
 from __future__ import annotations
 

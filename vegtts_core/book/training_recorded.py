@@ -1,12 +1,14 @@
 """What chapter 3.2 reads from ``data/measurement``: updates and decoding timed, the adapter on evaluation tasks.
 
-``grpo_step_cpu.json`` and ``grpo_step_cuda.json`` are written by ``benchmarks/grpo_step.py``,
+``grpo_step_cpu.json`` and ``grpo_step_cuda.json`` (the embedded policy) and ``grpo_step_cuda_large.json`` (the study's)
+are written by ``benchmarks/grpo_step.py``,
 ``decode_steps_cuda.json`` by ``benchmarks/decode_steps.py``; ``embedded_adapter.json`` holds one row per policy,
 scaffold and temperature. An edition without one of them says so.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import Any
@@ -16,8 +18,9 @@ import pandas as pd
 from vegtts_core.book.measurement import NOTHING, Recording, in_full, or_nothing, recorded
 from vegtts_core.book.prose import listed, number
 from vegtts_core.book.tables import Column
+from vegtts_core.policy.embedded import EMBEDDED
 
-STEPS = ("grpo_step_cpu", "grpo_step_cuda")
+STEPS = ("grpo_step_cpu", "grpo_step_cuda", "grpo_step_cuda_large")
 DECODING = "decode_steps_cuda"
 ADAPTER = "embedded_adapter"
 
@@ -27,6 +30,7 @@ POLICIES = ("base", "warm start", "rlvr")
 _NAMES = {
     "grpo_step_cpu": "the update on a CPU",
     "grpo_step_cuda": "the update on a GPU",
+    "grpo_step_cuda_large": "the larger policy's update on a GPU",
     ADAPTER: "the adapter on the evaluation tasks",
 }
 
@@ -49,7 +53,7 @@ def absent(*names: str) -> str:
 
 
 def updates(found: Sequence[Recording]) -> pd.DataFrame:
-    """One row per case: where, groups, prompt, k, tokens, ours, peer, ratio, slice and memory (texts), deviation."""
+    """One row per case: ``UPDATE_COLUMNS``; slice and memory are texts."""
     rows = []
     for recording in found:
         data = recording.data
@@ -57,6 +61,7 @@ def updates(found: Sequence[Recording]) -> pd.DataFrame:
             prompt, k, tokens = (int(part) for part in str(case["case"]).split("x"))
             rows.append(
                 {
+                    "model": _model(str(data.get("policy", EMBEDDED))),
                     "where": f"{recording.label}, {data['dtype']}",
                     "groups": int(data.get("groups", 1)),
                     "prompt": prompt,
@@ -73,7 +78,16 @@ def updates(found: Sequence[Recording]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(UPDATE_COLUMNS))
 
 
+def _model(policy: str) -> str:
+    """A recording's policy as the study calls it: its number of parameters."""
+    if policy == EMBEDDED:
+        return "135M"
+    size = re.search(r"\d+(\.\d+)?[BM]", policy)
+    return size[0] if size else policy
+
+
 UPDATE_COLUMNS = {
+    "model": Column("model"),
     "where": Column("on"),
     "groups": Column("groups", "d"),
     "prompt": Column("prompt", "d", "tokens"),
@@ -94,14 +108,14 @@ def updates_table(found: Sequence[Recording]) -> pd.DataFrame:
 
 
 def update_range(found: Sequence[Recording]) -> str:
-    """``CPU: 1.1× to 16.2×; H100: …``, or that nothing was recorded."""
+    """``135M on CPU: 1.1× to 16.2×; 135M on H100: …``, or that nothing was recorded."""
     table = updates(found)
     if table.empty:
         return NOTHING
     parts = []
-    for where, rows in table.groupby("where", sort=False):
+    for (model, where), rows in table.groupby(["model", "where"], sort=False):
         low, high = rows["ratio"].min(), rows["ratio"].max()
-        parts.append(f"{where}: {low:.1f}×" + (f" to {high:.1f}×" if high > low else ""))
+        parts.append(f"{model} on {where}: {low:.1f}×" + (f" to {high:.1f}×" if high > low else ""))
     return "; ".join(parts)
 
 

@@ -104,6 +104,7 @@ def facts(name: str, root: Path) -> dict[str, Any]:
 def _driver() -> str | None:
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        return subprocess.run(query, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        said = subprocess.run(query, capture_output=True, text=True, check=True, timeout=10).stdout
+        return next(iter(said.split()), None)  # a line per GPU, all of one driver
     except (OSError, subprocess.SubprocessError):
         return None
