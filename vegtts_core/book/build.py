@@ -21,7 +21,7 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from vegtts_core.book import kept, notebooks, web
+from vegtts_core.book import forked, kept, notebooks, web
 from vegtts_core.book.runner import ChapterError, execute
 from vegtts_core.errors import UserError
 from vegtts_core.project import VARIABLE, find_project_root
@@ -73,8 +73,8 @@ def execute_chapters(root: Path, staging: Path, source: str, params: str, source
         for name in done:
             _execute_to(staging, sources / f"{name}.ipynb", given, root, True)
         return done
-    # New processes: papermill has an event loop and environment variables for each chapter.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+    # New processes: papermill has an event loop and environment variables for each chapter. Their kernels are forked.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), forked.use)
     try:
         # The largest first: begun last, it would be executed alone while the other cores idle.
         by_size = sorted(done, key=lambda name: -(sources / f"{name}.ipynb").stat().st_size)
