@@ -130,3 +130,11 @@ def test_colours_stay_apart(palette, deficiency):
     seen = [lab(np.array(DEFICIENCIES[deficiency]) @ linear(c)) for c in getattr(theme, palette).values()]
     distances = [float(np.linalg.norm(a - b)) for i, a in enumerate(seen) for b in seen[:i]]
     assert min(distances) > 15
+
+
+def test_last_bits_of_the_data_change_nothing():
+    nudged = RATES.assign(rate=RATES["rate"] * (1 + 2**-52))
+    charts = (point_interval(rates, "strategy", Axis("rate", "rate"), "low", "high") for rates in (RATES, nudged))
+    first, second = map(specification, charts)
+    assert first == second and "data-" not in str(first)
+    assert round_floats([-3e-18, 1e-9]) == [0.0, 1e-9]

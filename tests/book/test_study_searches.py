@@ -104,8 +104,14 @@ def test_a_run_that_was_cut_says_what_it_lacks() -> None:
     assert compute.cuts_text({"whole": replace(run, manifest={**run.manifest, "cut": None})}) == ""
 
 
-def test_the_studys_runs_of_one_policy_began_from_one_adapter() -> None:
-    assert compute.starts_text(compute.runs()) == ""
+def test_which_adapter_the_studys_runs_began_from_is_said() -> None:
+    found = compute.runs()
+    text = compute.starts_text(found)
+    ((copy, of),) = compute.copies().items()
+    assert f"`{copy}` is `{of}` in bfloat16." in text and text.endswith("Runs are paired within one of them only.")
+    for name in ("entropic_h100_t1_42", "sdpo_feedback_h100_43"):
+        assert compute.start(found[name]) == copy and f"`{name}`" in text
+    assert compute.starts_text({name: run for name, run in found.items() if compute.start(run) != copy}) == ""
 
 
 def test_recorded_searches_fill_every_table() -> None:

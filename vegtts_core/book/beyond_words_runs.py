@@ -123,7 +123,7 @@ def learning_verdict(learning: pd.DataFrame, called: Mapping[str, str] | None = 
             parts.append(f"for policy {policy} real rewards change correctness by {word} than noise")
             continue
         text = f"for policy {policy} the change of correctness is not shown to exceed noise"
-        if whole * noise > 0 and abs(whole) > 0.01:
+        if whole * noise > 0 and abs(whole) > 0.01 and abs(noise) > 1e-9:
             text += f", which moved it by {number(noise / whole, '.0%')} as much"
         if not isnan(row["power"]):
             text += f" (power for a gap as large as the whole change: {number(row['power'], '.0%')})"

@@ -5,6 +5,7 @@ It reads manifests, compute records and parameter files; what a run found is no 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import pandas as pd
@@ -13,7 +14,10 @@ from vegtts_core.book.prose import listed
 from vegtts_core.book.study import STUDY, card, policy, studied
 from vegtts_core.book.tables import Column
 from vegtts_core.parameters import read_yaml
+from vegtts_core.policy.folders import ORIGIN
+from vegtts_core.project import recorded_folder
 from vegtts_core.runs import Run
+from vegtts_core.training.checkpoints import adapter_sha256
 
 COLUMNS = {
     "name": Column("run"),
@@ -65,7 +69,18 @@ def starts_text(found: Mapping[str, Run]) -> str:
         for name, by_start in starts.items()
         if len(by_start) > 1
     ]
-    return f"{'. '.join(several)}. Runs are paired within one of them only." if several else ""
+    if not several:
+        return ""
+    shown = {digest for by_start in starts.values() for digest in by_start}
+    kept = [f" `{copy}` is `{of}` in bfloat16." for copy, of in copies().items() if {copy, of} <= shown]
+    return f"{'. '.join(several)}.{''.join(kept)} Runs are paired within one of them only."
+
+
+def copies() -> dict[str, str]:
+    """Adapters that are kept with the code, in bfloat16, by `start`; of which trained one each is a copy, likewise."""
+    folders = (path.parent for path in sorted(recorded_folder().parent.glob(f"adapters/*/{ORIGIN}")))
+    read = {folder: json.loads((folder / ORIGIN).read_text(encoding="utf-8")) for folder in folders}
+    return {adapter_sha256(folder)[:8]: str(origin["trained_sha256"])[:8] for folder, origin in read.items()}
 
 
 def cuts_text(found: Mapping[str, Run]) -> str:

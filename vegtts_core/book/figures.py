@@ -25,12 +25,14 @@ METADATA = "vegtts"
 
 MAX_ROWS = 3000
 SIGNIFICANT_DIGITS = 6
+#: Less than this is what sums that are zero leave, on one processor or another.
+_NOTHING = 1e-15
 
 
 def round_floats(value: Any, digits: int = SIGNIFICANT_DIGITS) -> Any:
     """``value`` with every float rounded to ``digits`` significant digits, so that last bits move nothing."""
     if isinstance(value, float):
-        return float(f"{value:.{digits}g}")
+        return 0.0 if abs(value) < _NOTHING else float(f"{value:.{digits}g}")
     if isinstance(value, dict):
         return {key: round_floats(item, digits) for key, item in value.items()}
     if isinstance(value, list):
@@ -52,11 +54,11 @@ def specification(chart: alt.TopLevelMixin | dict[str, Any], max_rows: int = MAX
         if len(rows) > max_rows:
             raise UserError(f"A figure would carry {len(rows)} rows of data: aggregate them to at most {max_rows}.")
     spec = round_floats({**spec, "$schema": theme.VEGALITE_SCHEMA, "config": theme.config()})
-    # Altair numbers views by a counter of the process: count them by place in the chart instead.
+    # Altair numbers views by a counter of the process and names data by all their bits: count both by place instead.
     text = json.dumps(spec)
-    names = dict.fromkeys(re.findall(r"view_\d+", text))
-    for index, name in enumerate(names):
-        text = re.sub(rf"\b{name}\b", f"panel_{index}", text)
+    for pattern, called in ((r"view_\d+", "panel"), (r"data-[0-9a-f]{32}", "table")):
+        for index, name in enumerate(dict.fromkeys(re.findall(rf"\b{pattern}\b", text))):
+            text = re.sub(rf"\b{name}\b", f"{called}_{index}", text)
     return json.loads(text)
 
 

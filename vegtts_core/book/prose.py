@@ -29,6 +29,8 @@ def number(value: Any, fmt: Format = "") -> str:
         return value
     if callable(fmt):
         return fmt(value)
+    if isinstance(value, float):
+        value = float(f"{value:.12g}")  # 16.25% is rounded in the same direction whatever the sum's last bits are
     if fmt.endswith("d") and isinstance(value, float) and value.is_integer():
         value = int(value)  # a column with a gap in it holds its counts as floats
     text = fmt.format(value) if "{" in fmt else format(value, fmt)

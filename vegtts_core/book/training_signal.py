@@ -170,7 +170,7 @@ def example_step(table: pd.DataFrame) -> int:
 
 def example(table: pd.DataFrame, step: int) -> pd.DataFrame:
     """The groups of one step for a table, the fastest first: columns as ``EXAMPLE_COLUMNS``, ``drowned`` in words."""
-    part = table[table["step"] == step].sort_values("best", ascending=False, na_position="last", ignore_index=True)
+    part = table[table["step"] == step].sort_values(["best", "slot"], ascending=[False, True], ignore_index=True)
     part["right_of"] = [f"{right} of {n}" for right, n in zip(part["right"], part["rollouts"], strict=True)]
     part["slot"] = [short(slot) for slot in part["slot"]]
     name = label(*DEFINITIONS[0])
