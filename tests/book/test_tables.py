@@ -118,3 +118,9 @@ def test_boxes_carry_both_sides():
     for text in data.values():
         assert "30%" in text and "0.5 [0.4, 0.6]" in text and "Not shown." in text
     assert "Remember" in Takeaway("Remember.")._repr_mimebundle_()[0]["text/html"]
+
+
+@pytest.mark.parametrize("noise", [-1e-16, 0.0, 1e-16])
+def test_halves_are_rounded_as_the_paper_rounds_them_on_any_processor(noise):
+    assert [number(each + noise, ".1%") for each in (0.3625, 0.2625, 0.1625)] == ["36.3%", "26.3%", "16.3%"]
+    assert number(-0.0375 - noise, ".1%") == "−3.8%" and number(0.5, ".0%") == "50%"

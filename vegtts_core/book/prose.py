@@ -15,6 +15,9 @@ Format = str | Callable[[Any], str]
 
 MISSING = "–"
 
+#: Halves are rounded away from zero, as the paper's are, whatever a sum's last bits on this processor.
+_UP = 1 + 1e-12
+
 
 def number(value: Any, fmt: Format = "") -> str:
     """``value`` as the book writes it: NaN and None are a dash, minus is a minus.
@@ -29,8 +32,8 @@ def number(value: Any, fmt: Format = "") -> str:
         return value
     if callable(fmt):
         return fmt(value)
-    if isinstance(value, float):
-        value = float(f"{value:.12g}")  # 16.25% is rounded in the same direction whatever the sum's last bits are
+    if isinstance(value, float) and re.search(r"\.\d", fmt):
+        value *= _UP
     if fmt.endswith("d") and isinstance(value, float) and value.is_integer():
         value = int(value)  # a column with a gap in it holds its counts as floats
     text = fmt.format(value) if "{" in fmt else format(value, fmt)
