@@ -1,9 +1,8 @@
 """What chapter 3.2 reads from ``data/measurement``: updates and decoding timed, the adapter on evaluation tasks.
 
-``grpo_step_cpu.json`` and ``grpo_step_cuda.json`` (the embedded policy) and ``grpo_step_cuda_large.json`` (the study's)
-are written by ``benchmarks/grpo_step.py``,
-``decode_steps_cuda.json`` by ``benchmarks/decode_steps.py``; ``embedded_adapter.json`` holds one row per policy,
-scaffold and temperature. An edition without one of them says so.
+``benchmarks/grpo_step.py`` writes ``grpo_step_cpu.json`` and ``grpo_step_cuda.json`` (the embedded policy) and
+``grpo_step_cuda_large.json`` (the study's), ``benchmarks/decode_steps.py`` writes ``decode_steps_cuda.json``;
+``embedded_adapter.json`` holds one row per policy, scaffold and temperature. An edition without one of them says so.
 """
 
 from __future__ import annotations
